@@ -1,0 +1,55 @@
+# From image tags to pixel masks: ECS-Net (ICCV 2021) as a pipeline of cached stages.
+#
+#   snakemake --cores 8 --resources gpu=2                      VOC 2012, config/config.yaml
+#   snakemake --cores 2 --configfile config/demo.yaml          the generated data set
+#
+# A stage is one rule, one module ecsnet/<stage>.py, one section of the configuration, one folder
+# of results and one of logs, all with the same name.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+scattergather:
+    shard=CONFIG.shards,
+
+
+wildcard_constraints:
+    scatteritem=r"\d+-of-\d+",
+    round=r"\d+",
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/labels.smk"
+include: "workflow/rules/segmenter.smk"
+include: "workflow/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/summary.csv",
+        FIGURES,
+
+
+rule supervised:
+    input:
+        rules.all.input,
+        f"{RESULTS}/score/supervised.json",
+
+
+onstart:
+    advise_gpu_budget()
+
+
+onsuccess:
+    print_results()

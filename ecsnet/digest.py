@@ -1,0 +1,70 @@
+"""Digest of a stage's code: changes when, and only when, what the stage computes may change.
+
+Snakemake does not look into the modules that a rule's command imports. So every rule has this digest
+among its params, over the syntax trees of the stage's module and all ecsnet modules that it imports,
+directly or not, without docstrings, comments and layout.
+"""
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+NO_RESULT = frozenset({"cli", "device", "digest", "errors", "progress", "settings"})
+"""Modules that change no result: how to run, what to print; settings reach a stage as values."""
+
+
+def code_digest(stage: str, package: Path = PACKAGE) -> str:
+    """Sixteen hexadecimal digits for the code of `stage` and of what it imports."""
+    trees = {name: _tree(_path(name, package)) for name in modules_of(stage, package)}
+    text = "\n".join(f"{name}\n{tree}" for name, tree in sorted(trees.items()))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def modules_of(stage: str, package: Path = PACKAGE) -> set[str]:
+    """The stage's module and the ecsnet modules it imports, directly or not, less `NO_RESULT`."""
+    found: set[str] = set()
+    waiting = [stage]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in NO_RESULT:
+            found.add(name)
+            waiting += _imports(_path(name, package), package)
+    return found
+
+
+def _path(name: str, package: Path) -> Path:
+    return package / f"{name}.py"
+
+
+@functools.cache
+def _parsed(path: Path, content: bytes) -> ast.Module:
+    return ast.parse(content, str(path))
+
+
+def _imports(path: Path, package: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(_parsed(path, path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names |= {node.module} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ecsnet"):
+            names |= (
+                {node.module.removeprefix("ecsnet.")} if "." in node.module else {a.name for a in node.names}
+            )  # type: ignore[union-attr]
+        elif isinstance(node, ast.Import):
+            names |= {a.name.removeprefix("ecsnet.") for a in node.names if a.name.startswith("ecsnet.")}
+    return {name for name in names if _path(name, package).exists()}
+
+
+def _tree(path: Path) -> str:
+    """The syntax tree as text, without docstrings (a string that stands alone as a statement)."""
+    tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), str(path)))
+    return ast.dump(tree)
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node

@@ -1,0 +1,78 @@
+"""Stage 2: class activation maps of each image, what they find erased, and the maps of the rest."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cam import activation_maps, erase, erased_region, normalise
+from .device import autocast, choose_device, inference_batch
+from .images import batches_of_equal_shape, read_image, to_tensor
+from .networks import Classifier, load_network
+from .progress import Progress
+from .settings import Erase, Runtime
+from .store import Shard, ShardWriter
+from .tables import ImageRecord, read_images
+
+
+def run(
+    settings: Erase,
+    *,
+    images: Path,
+    root: Path,
+    weights: Path,
+    shard: Shard,
+    out: Path,
+    runtime: Runtime,
+    threads: int,
+) -> None:
+    """Write A, A', the erased region and the class probabilities of the shard's images.
+
+    Per image: classes uint8 [K], cam and erased_cam float16 [K, h, w] in [0, 1], region bool [h, w],
+    probability float32 [2, K] (of the picture and of the erased picture).
+    """
+    device = choose_device(runtime, threads)
+    network = load_network(weights, Classifier).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    records = shard.select(read_images(images, network.spec["classes"]))
+    progress = Progress("erase", len(records), "images")
+    with ShardWriter(out) as writer, torch.inference_mode(), autocast(device, runtime):
+        for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):
+            pictures = [to_tensor(read_image(root / record.image)) for record in batch]
+            for record, arrays in zip(
+                batch, maps_of_batch(network, torch.stack(pictures), batch, settings, device), strict=True
+            ):
+                writer.add(record.id, **arrays)
+            progress.step(len(batch))
+
+
+def maps_of_batch(
+    network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase, device: torch.device
+) -> list[dict[str, np.ndarray]]:
+    """The arrays that `run` stores, for pictures [B, 3, H, W] of one shape."""
+    pictures = pictures.to(device)
+    grid = tuple(-(-side // settings.grid_stride) for side in pictures.shape[2:])
+    maps = activation_maps(network, pictures, settings, grid)
+    present = [torch.tensor([tag - 1 for tag in record.tags], device=device) for record in batch]
+    maxima = [maps[i, tags].amax((1, 2)) for i, tags in enumerate(present)]
+    cams = [normalise(maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
+    regions = torch.stack([erased_region(cam, settings.threshold) for cam in cams])
+    erased_pictures = erase(pictures, regions, network.features.mean)
+    erased_maps = activation_maps(network, erased_pictures, settings, grid)
+    erased_cams = [normalise(erased_maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
+    probability = torch.stack([_probability(network, pictures), _probability(network, erased_pictures)])
+    return [
+        {
+            "classes": np.array(record.tags, np.uint8),
+            "cam": cams[i].half().cpu().numpy(),
+            "erased_cam": erased_cams[i].half().cpu().numpy(),
+            "region": regions[i].cpu().numpy(),
+            "probability": probability[:, i, present[i]].cpu().numpy(),
+        }
+        for i, record in enumerate(batch)
+    ]
+
+
+def _probability(network: Classifier, pictures: Tensor) -> Tensor:
+    """Class probabilities [B, C] at the pictures' own scale."""
+    return torch.sigmoid(network(pictures).float().mean((2, 3)))

@@ -1,0 +1,74 @@
+"""Stage 3: evidence from both maps, refined, and labels for ECS-Net by the noise rule."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .device import choose_device
+from .images import read_image, to_tensor
+from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
+from .grids import resize_labels
+from .palette import IGNORE
+from .progress import Progress
+from .refine import refine
+from .settings import Evidence, Runtime
+from .store import Shard, ShardReader, ShardWriter
+from .tables import ImageRecord, read_classes, read_images
+
+
+def run(
+    settings: Evidence,
+    *,
+    images: Path,
+    classes: Path,
+    root: Path,
+    maps: Path,
+    shard: Shard,
+    out: Path,
+    runtime: Runtime,
+    threads: int,
+) -> None:
+    """Write refined evidence and labels of a shard's images.
+
+    Per image: classes uint8 [K], scores float16 [1 + K, h, w] (refined evidence, background first),
+    label uint8 [h, w] (255: the noise rule ignores it), cam_label uint8 [h, w] (from the refined CAM
+    alone, to compare with).
+    """
+    device = choose_device(runtime, threads)
+    reader = ShardReader([maps])
+    records = shard.select(read_images(images, read_classes(classes)))
+    progress = Progress("evidence", len(records), "images")
+    with ShardWriter(out) as writer, torch.inference_mode():
+        for record in records:
+            image = to_tensor(read_image(root / record.image)).to(device)
+            writer.add(record.id, **labels_of_image(reader, record, image, settings))
+            progress.step()
+
+
+def labels_of_image(
+    reader: ShardReader, record: ImageRecord, image: torch.Tensor, settings: Evidence
+) -> dict[str, np.ndarray]:
+    """The arrays that `run` stores, for one image [3, H, W] and its maps."""
+    names = ("classes", "cam", "erased_cam", "probability")
+    classes, cam, erased_cam, probability = (reader.get(record.id, name) for name in names)
+    cam = cam.astype(np.float32)
+    erased_cam = residual_rule(erased_cam.astype(np.float32), probability[1], settings.residual)
+    power = settings.background_power
+    both = [
+        with_background(evidence(cam, erased_cam if settings.erased else None), power),
+        with_background(cam, power),
+    ]
+    # the weights of the refinement depend on the image alone: both are refined in one pass
+    stacked = torch.from_numpy(np.concatenate(both)).to(image.device)
+    refined = refine(stacked, image, settings.refine).cpu().numpy()
+    scores, cam_scores = np.split(refined, 2)
+    label = clean_labels(scores, classes, settings.margin, settings.speck)
+    if settings.erased:
+        label[resize_labels(conflict_rule(cam, erased_cam, settings.conflict), *label.shape)] = IGNORE
+    return {
+        "classes": classes,
+        "scores": scores.astype(np.float16),
+        "label": label,
+        "cam_label": label_values(cam_scores, classes),
+    }

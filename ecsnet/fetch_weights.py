@@ -1,0 +1,15 @@
+"""ImageNet weights of a backbone as a safetensors file, downloaded or converted once."""
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from .backbone import fetch_weights
+from .store import atomic_path
+
+
+def run(settings: None, *, name: str, source: str, out: Path) -> None:
+    """Write the weights of the timm network `name` from `source` (timm or package)."""
+    state = {key: tensor.contiguous() for key, tensor in fetch_weights(name, source).items()}
+    with atomic_path(out) as temporary:
+        save_file(state, temporary, {"name": name, "source": source})

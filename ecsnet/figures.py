@@ -1,0 +1,149 @@
+"""Stage `figures`: pictures of a run, from the first map to the last prediction."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import plots
+from .errors import UserError
+from .plots import Entry
+from .score import WHATS, LabelTable
+from .scoring import all_pixels, count_pixels, mean_iou, read_score
+from .settings import Figures
+from .store import ShardReader
+from .tables import ImageRecord, read_classes, read_images
+
+PANEL_BOX = (160, 120)
+PREDICTION_BOX = (200, 150)
+
+
+def run(
+    settings: Figures,
+    *,
+    images: Path,
+    val_images: Path,
+    classes: Path,
+    root: Path,
+    erase: list[Path],
+    evidence: list[Path],
+    ecs_labels: list[Path],
+    filtered: Path,
+    predictions: Path,
+    truth: Path | None,
+    val_truth: Path | None,
+    histories: list[Path],
+    scores: list[Path],
+    out: Path,
+) -> None:
+    """Write panels.png, predictions.png, curves.png, iou.png and confusion.png into the folder `out`.
+
+    Args:
+        settings: section `figures`.
+        images, val_images: image tables, their paths relative to `root`.
+        classes: file with the class names.
+        root: data root.
+        erase, evidence, ecs_labels: shards of the stages of that name (of the last round).
+        filtered, predictions: label tables, their paths relative to their own folders.
+        truth, val_truth: tables of true masks, relative to `root`; None leaves the truth out.
+        histories: history.csv of each training.
+        scores: JSON files that `score` wrote.
+        out: folder.
+    """
+    names = read_classes(classes)
+    masks = LabelTable(truth, root) if truth else None
+    shown = [record for record in read_images(images, names) if masks is None or record.id in masks]
+    shards = [ShardReader(paths) for paths in (erase, evidence, ecs_labels)]
+    kept = LabelTable(filtered, filtered.parent)
+    entries = [_panel(record, root, masks, *shards, kept) for record in spread(shown, settings.panels)]
+    titles = ["image", *(["truth"] if masks else []), "CAM", "erased image", "CAM of the rest"]
+    titles += ["evidence label", "ECS label", "filtered label"]
+    plots.draw_sheet(out / "panels.png", entries, titles, ["background", *names], PANEL_BOX)
+
+    masks = LabelTable(val_truth, root) if val_truth else None
+    found = LabelTable(predictions, predictions.parent)
+    chosen = spread(read_images(val_images, names), settings.columns)
+    entries = [_prediction(record, root, masks, found, len(names)) for record in chosen]
+    titles = ["image", *(["truth"] if masks else []), "prediction"]
+    plots.draw_sheet(
+        out / "predictions.png", entries, titles, ["background", *names], PREDICTION_BOX, across=2
+    )
+
+    plots.draw_curves(out / "curves.png", read_histories(histories))
+    records = sorted(map(read_score, scores), key=lambda record: WHATS.index(record.what))
+    plots.draw_iou(out / "iou.png", records)
+    plots.draw_confusion(out / "confusion.png", next((item for item in records if item.what == "val"), None))
+
+
+def spread(records: list[ImageRecord], count: int) -> list[ImageRecord]:
+    """Up to `count` images, the classes taking turns; each takes its first that is still free."""
+    queues = [
+        [record for record in records if tag in record.tags]
+        for tag in sorted({tag for record in records for tag in record.tags})
+    ]
+    chosen: dict[str, ImageRecord] = {}
+    while len(chosen) < min(count, len(records)) and any(queues):
+        for queue in queues:
+            while queue and queue[0].id in chosen:
+                queue.pop(0)
+            if queue and len(chosen) < count:
+                chosen[queue[0].id] = queue.pop(0)
+    return list(chosen.values())
+
+
+def read_histories(paths: list[Path]) -> dict[str, pd.DataFrame]:
+    """Loss tables by the stage's name, which is what their folders do not have in common.
+
+    Raises:
+        UserError: a table is missing or unreadable.
+    """
+    common = os.path.commonpath([path.parent.parent for path in paths]) if paths else ""
+    tables = {}
+    for path in paths:
+        try:
+            tables[os.path.relpath(path.parent, common).replace(os.sep, ", ")] = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a readable history ({error}); run the training again") from None
+    return tables
+
+
+def _panel(
+    record: ImageRecord,
+    root: Path,
+    masks: LabelTable | None,
+    erase: ShardReader,
+    evidence: ShardReader,
+    ecs_labels: ShardReader,
+    filtered: LabelTable,
+) -> Entry:
+    photo = plots.thumbnail(root / record.image, PANEL_BOX)
+    pictures = [photo]
+    if masks:
+        pictures.append(plots.label_overlay(photo, masks.get(record.id)))
+    pictures += [
+        plots.heat_overlay(photo, erase.get(record.id, "cam").max(0)),
+        plots.erased_picture(photo, erase.get(record.id, "region")),
+        plots.heat_overlay(photo, erase.get(record.id, "erased_cam").max(0)),
+        plots.label_overlay(photo, evidence.get(record.id, "label")),
+        plots.label_overlay(photo, ecs_labels.get(record.id, "label")),
+        plots.label_overlay(photo, filtered.get(record.id)),
+    ]
+    return Entry(record.id, record.tags, pictures)
+
+
+def _prediction(
+    record: ImageRecord, root: Path, masks: LabelTable | None, predictions: LabelTable, classes: int
+) -> Entry:
+    photo = plots.thumbnail(root / record.image, PREDICTION_BOX)
+    labels = predictions.get(record.id)
+    present = set(np.unique(labels).tolist())
+    pictures = [photo]
+    caption = record.id
+    if masks:
+        truth = masks.get(record.id)
+        present |= set(np.unique(truth).tolist())
+        pictures.append(plots.label_overlay(photo, truth))
+        caption += f"  mIoU {mean_iou(all_pixels(count_pixels(truth, labels, classes))):.0f}"
+    pictures.append(plots.label_overlay(photo, labels))
+    return Entry(caption, [index for index in sorted(present) if 0 < index <= classes], pictures)

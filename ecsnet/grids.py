@@ -1,0 +1,42 @@
+"""Maps on coarse grids, brought to a picture's own size without torch.
+
+All maps of ecsnet are corner-aligned: the first and last cell of a grid lie on the first and last
+pixel of the picture (DeepLab's convention, torch's ``align_corners=True``). Networks see pictures
+whose sides are a multiple of the output stride plus one, where this is exact.
+"""
+
+import numpy as np
+
+
+def resize_maps(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, corner-aligned resize of float maps [..., h, w] to float32 [..., height, width]."""
+    maps = maps.astype(np.float32, copy=False)
+    return _resize_axis(_resize_axis(maps, height, -2), width, -1)
+
+
+def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest, corner-aligned resize of class indices [h, w] to [height, width]."""
+    rows = np.rint(np.linspace(0, labels.shape[0] - 1, height)).astype(int)
+    columns = np.rint(np.linspace(0, labels.shape[1] - 1, width)).astype(int)
+    return labels[rows[:, None], columns]
+
+
+def argmax_labels(scores: np.ndarray, classes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Label map (uint8 [height, width]) of scores [1 + K, h, w]: background first, then `classes`."""
+    values = np.concatenate([[0], classes]).astype(np.uint8)
+    return values[resize_maps(scores, height, width).argmax(0)]
+
+
+def _resize_axis(maps: np.ndarray, target: int, axis: int) -> np.ndarray:
+    """Linear interpolation between aligned end points along one of the last two axes.
+
+    Not a matrix product: a BLAS uses threads of its own, which slow parallel callers down, and its
+    last bits depend on the processor.
+    """
+    source = maps.shape[axis]
+    position = np.linspace(0, source - 1, target)
+    low = np.minimum(position.astype(int), max(source - 2, 0))
+    share = (position - low).astype(np.float32)
+    start = maps.take(low, axis)
+    step = maps.take(np.minimum(low + 1, source - 1), axis) - start
+    return start + step * (share[:, None] if axis == -2 else share)

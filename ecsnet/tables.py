@@ -1,0 +1,116 @@
+"""The tables that stages hand to each other: images with tags, and label images, as CSV."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import UserError
+from .store import write_text
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a data set.
+
+    Attributes:
+        id: its name without folder and ending.
+        image: path relative to the data root.
+        width, height: in pixels.
+        tags: indices of the classes present, ascending, 1 being the first class (0 is background).
+        fingerprint: digest of the file's content.
+    """
+
+    id: str
+    image: str
+    width: int
+    height: int
+    tags: tuple[int, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """One label image.
+
+    Attributes:
+        id: the image's id.
+        label: path of the mask.
+        fingerprint: digest of the mask's content.
+        dropped: why the image is not to be trained on; empty if it is.
+    """
+
+    id: str
+    label: str
+    fingerprint: str
+    dropped: str = ""
+
+
+def write_images(path: Path, records: Iterable[ImageRecord], classes: list[str]) -> None:
+    """Write an image table; tags stand in it by name, separated by semicolons."""
+    rows = [
+        {**record.__dict__, "tags": ";".join(classes[tag - 1] for tag in record.tags)} for record in records
+    ]
+    _write(path, rows, ImageRecord)
+
+
+def read_images(path: Path, classes: list[str]) -> list[ImageRecord]:
+    """Read an image table.
+
+    Raises:
+        UserError: the file is not such a table, or names a class that is not in `classes`.
+    """
+    index = {name: number for number, name in enumerate(classes, 1)}
+    records = []
+    for row in _read(path, ImageRecord):
+        names = row["tags"].split(";") if row["tags"] else []
+        unknown = [name for name in names if name not in index]
+        if unknown:
+            raise UserError(f"{path}: image {row['id']} has the unknown class {unknown[0]!r}; rerun prepare")
+        row |= {"tags": tuple(index[name] for name in names)}
+        records.append(ImageRecord(**{**row, "width": int(row["width"]), "height": int(row["height"])}))
+    return records
+
+
+def write_labels(path: Path, records: Iterable[LabelRecord], notes: Iterable[dict] | None = None) -> None:
+    """Write a label table; `notes` are further columns, a dict for each record."""
+    rows = [record.__dict__ for record in records]
+    if notes is not None:
+        rows = [row | note for row, note in zip(rows, notes, strict=True)]
+    _write(path, rows, LabelRecord)
+
+
+def read_labels(path: Path) -> list[LabelRecord]:
+    """Read a label table; raises `UserError` if the file is not one."""
+    rows = _read(path, LabelRecord)
+    return [LabelRecord(**{name: row[name] for name in LabelRecord.__annotations__}) for row in rows]
+
+
+def read_classes(path: Path) -> list[str]:
+    """Class names without background, one a line; mask value 1 is the first."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def write_classes(path: Path, classes: Iterable[str]) -> None:
+    """Write the class names (see `read_classes`)."""
+    write_text(path, "".join(f"{name}\n" for name in classes))
+
+
+def _write(path: Path, rows: list[dict], kind: type) -> None:
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(kind.__annotations__))
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _read(path: Path, kind: type) -> list[dict]:
+    try:
+        # text throughout, and no NaN: an id or a class may be called 007 or "None"
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such table; run the stage that writes it") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable table ({error}); rerun the stage that writes it") from None
+    missing = [name for name in kind.__annotations__ if name not in table.columns]
+    if missing:
+        raise UserError(f"{path}: the column {missing[0]} is missing; rerun the stage that writes it")
+    return table.to_dict("records")

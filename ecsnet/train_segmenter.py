@@ -1,0 +1,69 @@
+"""Stage 7: train DeepLab on label images; on the true masks, it is the supervised bound."""
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from .errors import UserError
+from .images import RandomCrops
+from .losses import segmentation_loss
+from .networks import DeepLab, Network, new_network
+from .palette import IGNORE, read_mask
+from .settings import Runtime, TrainSegmenter
+from .tables import ImageRecord, read_classes, read_images, read_labels
+from .training import Batch, Job, train
+
+
+def run(
+    settings: TrainSegmenter,
+    *,
+    images: Path,
+    classes: Path,
+    root: Path,
+    labels: Path,
+    label_root: Path,
+    imagenet: Path | None,
+    out: Path,
+    history: Path,
+    runtime: Runtime,
+    threads: int,
+) -> None:
+    """Train on every image of the table `images` that the table `labels` has a label for.
+
+    Args:
+        labels: label table; its paths are relative to `label_root`.
+
+    Raises:
+        UserError: there is no label at all, or one is not of its picture's size.
+    """
+    names = read_classes(classes)
+    paths = {record.id: label_root / record.label for record in read_labels(labels) if not record.dropped}
+    records = [record for record in read_images(images, names) if record.id in paths]
+    if not records:
+        raise UserError(f"{labels}: no label for any image; loosen filter_labels.drop_share and agreement")
+    network = new_network(
+        lambda: DeepLab(settings.backbone, names, settings.atrous_rates), settings.seed, imagenet
+    )
+
+    def maps(record: ImageRecord) -> dict[str, np.ndarray]:
+        return {"label": read_label(paths[record.id], record, len(names))}
+
+    def loss(network: Network, batch: Batch) -> dict[str, Tensor]:
+        logits = network.segment(batch["image"])  # type: ignore[operator]
+        return {"segmentation_loss": segmentation_loss(logits, batch["label"], settings.balanced)}
+
+    crops = RandomCrops(records, root, settings, network.features.mean, len(names), maps)
+    inputs = [images, classes, labels, *([imagenet] if imagenet else [])]
+    train(Job("train_segmenter", network, crops, loss, settings, runtime, threads, inputs, out, history))
+
+
+def read_label(path: Path, record: ImageRecord, num_classes: int) -> np.ndarray:
+    """A label image, checked against its picture's size and the classes."""
+    label = read_mask(path)
+    if label.shape != (record.height, record.width):
+        found, wanted = f"{label.shape[1]}×{label.shape[0]}", f"{record.width}×{record.height}"
+        raise UserError(f"{path}: {found} pixels, its picture has {wanted}; rerun the stage that wrote it")
+    if ((label > num_classes) & (label != IGNORE)).any():
+        raise UserError(f"{path}: values outside 0…{num_classes} and 255; rerun the stage that wrote it")
+    return label

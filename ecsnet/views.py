@@ -1,0 +1,59 @@
+"""A network's maps averaged over scales and mirrored copies of a picture."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .settings import Views
+
+
+def average_views(
+    maps_of: Callable[[Tensor], Tensor], images: Tensor, views: Views, stride: int, grid: tuple[int, int]
+) -> Tensor:
+    """Mean over all views of the maps that `maps_of` gives, each brought to one grid.
+
+    Args:
+        maps_of: maps [B, K, h, w] of images [B, 3, H, W].
+        images: [B, 3, H, W] in [0, 1].
+        stride: the network's output stride.
+        grid: size of the result, corner-aligned with the images.
+
+    Returns:
+        float32 [B, K, *grid].
+    """
+    total = torch.zeros(())
+    count = 0
+    for view, flipped in _views(images, views, stride):
+        maps = maps_of(view.contiguous(memory_format=torch.channels_last)).float()
+        maps = resize(maps, grid)
+        total = (maps.flip(-1) if flipped else maps) + (total if count else 0)
+        count += 1
+    return total / count
+
+
+def _views(images: Tensor, views: Views, stride: int) -> Iterator[tuple[Tensor, bool]]:
+    for scale in views.scales:
+        size = tuple(aligned_side(side * scale, stride) for side in images.shape[2:])
+        resized = resize(images, size)
+        yield resized, False
+        if views.flip:
+            yield resized.flip(-1), True
+
+
+def aligned_side(side: float, stride: int) -> int:
+    """The length nearest to `side` that is a multiple of the stride plus one, two cells at least.
+
+    With such lengths the outer feature cells lie exactly on the outer pixels, so that maps of all
+    scales and of mirrored pictures fit on each other without a shift.
+    """
+    return max(1, round((side - 1) / stride)) * stride + 1
+
+
+def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bilinear, corner-aligned resize of [B, K, h, w]; smoothed first where it shrinks."""
+    if maps.shape[2:] == size:
+        return maps
+    shrinks = size[0] < maps.shape[2] or size[1] < maps.shape[3]
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=True, antialias=shrinks)

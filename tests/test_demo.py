@@ -1,0 +1,236 @@
+"""The demo set must be a valid VOC data set, and must test what it is made to test."""
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+
+from ecsnet import demo
+from ecsnet.demo import DEMO_CLASSES, THINGS, draw_scene
+from ecsnet.errors import UserError
+from ecsnet.palette import IGNORE, read_mask, voc_palette
+from ecsnet.settings import Demo
+
+SMALL = Demo(train_images=24, val_images=6, width=96, height=72)
+TINY = Demo(train_images=3, val_images=2, width=64, height=64)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "VOC2012"
+    demo.run(SMALL, root=folder)
+    return folder
+
+
+def lines(root: Path, name: str) -> list[str]:
+    text = (root / "ImageSets" / f"{name}.txt").read_text()
+    assert text.endswith("\n")
+    return text.splitlines()
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def objects(root: Path, image_id: str) -> list[ET.Element]:
+    return ET.parse(root / "Annotations" / f"{image_id}.xml").findall("object")
+
+
+def tags(root: Path, image_id: str) -> set[str]:
+    return {thing.findtext("name") for thing in objects(root, image_id)}
+
+
+def test_lists_agree_with_each_other_and_with_the_files(root):
+    train, val = lines(root, "Segmentation/train"), lines(root, "Segmentation/val")
+    assert len(train) == 24
+    assert len(val) == 6
+    assert train[0] == "demo_train_0001"
+    assert val[-1] == "demo_val_0006"
+    assert lines(root, "Segmentation/trainval") == train + val
+    for name in ("train", "val", "trainval"):
+        assert lines(root, f"Main/{name}") == lines(root, f"Segmentation/{name}")
+    for folder, ending in (("JPEGImages", "jpg"), ("Annotations", "xml"), ("SegmentationClass", "png")):
+        assert {p.name for p in (root / folder).iterdir()} == {f"{name}.{ending}" for name in train + val}
+
+
+def test_tags_masks_and_main_lists_name_the_same_classes(root):
+    main = {}
+    for name in DEMO_CLASSES:
+        for line in lines(root, f"Main/{name}_trainval"):
+            image_id, sign = re.fullmatch(r"(\w+) ( 1|-1)", line).groups()
+            main.setdefault(image_id, set()).update({name} if sign == " 1" else ())
+    assert list(main) == lines(root, "Main/trainval")
+    for image_id, names in main.items():
+        values = set(np.unique(read_mask(root / "SegmentationClass" / f"{image_id}.png")).tolist())
+        assert names == tags(root, image_id)
+        assert names == {DEMO_CLASSES[value - 1] for value in values - {0, IGNORE}}
+        assert IGNORE in values
+        assert 0 in values
+
+
+def test_masks_are_palette_pngs_of_the_pictures_size(root):
+    for image_id in lines(root, "Segmentation/trainval"):
+        with Image.open(root / "JPEGImages" / f"{image_id}.jpg") as picture:
+            assert (picture.mode, picture.size) == ("RGB", (96, 72))
+        with Image.open(root / "SegmentationClass" / f"{image_id}.png") as mask:
+            assert (mask.mode, mask.size) == ("P", (96, 72))
+            assert mask.getpalette() == voc_palette()
+
+
+def test_annotations_are_vocs_and_boxes_fit_the_visible_pixels(root):
+    for index, image_id in enumerate(lines(root, "Segmentation/train")):
+        tree = ET.parse(root / "Annotations" / f"{image_id}.xml")
+        assert tree.findtext("filename") == f"{image_id}.jpg"
+        assert tree.findtext("segmented") == "1"
+        assert [tree.findtext(f"size/{key}") for key in ("width", "height", "depth")] == ["96", "72", "3"]
+        scene = draw_scene(SMALL, "train", index)
+        for number, thing in enumerate(objects(root, image_id), 1):
+            box = [int(thing.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")]
+            y, x = np.nonzero(scene.instances == number)
+            assert box == [x.min() + 1, y.min() + 1, x.max() + 1, y.max() + 1]
+            assert thing.findtext("difficult") == "0"
+            assert thing.findtext("truncated") in ("0", "1")
+
+
+def test_two_pixels_of_255_separate_objects_and_background():
+    scene = demo.Scene(np.zeros((1, 1, 3), np.uint8), np.zeros((6, 9), np.uint8), None, [4], [False])
+    scene.instances[:, 4:] = 1
+    assert scene.labels().tolist() == [[0, 0, 0, 255, 255, 4, 4, 4, 4]] * 6
+
+
+def test_no_pixel_of_an_object_touches_another_label(root):
+    for path in sorted((root / "SegmentationClass").iterdir()):
+        mask = read_mask(path)
+        views = [(mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1]), (mask[1:, 1:], mask[:-1, :-1])]
+        for one, other in views:
+            assert not ((one != other) & (one != IGNORE) & (other != IGNORE)).any()
+
+
+def test_every_class_is_in_a_tenth_of_the_training_images(root):
+    found = [tags(root, image_id) for image_id in lines(root, "Segmentation/train")]
+    assert all(sum(name in names for names in found) >= 0.1 * len(found) for name in DEMO_CLASSES)
+    assert max(map(len, found)) > 1
+
+
+def test_same_bytes_on_a_second_run_into_another_folder(root, tmp_path):
+    demo.run(SMALL, root=tmp_path / "other")
+    assert contents(tmp_path / "other") == contents(root)
+
+
+def test_another_seed_and_split_draw_other_pictures():
+    pictures = [
+        draw_scene(Demo(seed=seed), split, 0).picture
+        for seed, split in ((0, "train"), (0, "val"), (1, "train"))
+    ]
+    assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+def test_smaller_rerun_leaves_nothing_of_the_larger_set(tmp_path):
+    demo.run(Demo(**{**vars(TINY), "train_images": 5, "seed": 1}), root=tmp_path / "a")
+    demo.run(TINY, root=tmp_path / "a")
+    demo.run(TINY, root=tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_interrupted_run_leaves_no_lists(tmp_path, monkeypatch):
+    demo.run(TINY, root=tmp_path)
+    monkeypatch.setattr(demo, "draw_scene", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        demo.run(TINY, root=tmp_path)
+    assert not list((tmp_path / "ImageSets").rglob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("JPEGImages/2007_000032.jpg", ""),
+        ("JPEGImages/demo_train_1.jpg", ""),
+        ("SegmentationClass/cat.png", ""),
+        ("ImageSets/Segmentation/train.txt", "demo_train_0001\n2007_000032\n"),
+    ],
+)
+def test_foreign_data_set_is_refused_and_left_alone(tmp_path, name, text):
+    demo.run(TINY, root=tmp_path)
+    (tmp_path / name).write_text(text)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"(?s)data set:.*dataset\.root") as error:
+        demo.run(SMALL, root=tmp_path)
+    assert name.split("/")[1] in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_file_as_root_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        demo.run(TINY, root=tmp_path / "file")
+
+
+def test_heads_are_small_and_more_striking_than_bodies():
+    shares, vivid = [], []
+    for index in range(40):
+        scene = draw_scene(Demo(), "train", index)
+        pixels = scene.picture.astype(float)
+        for number in range(1, len(scene.classes) + 1):
+            body = (scene.instances == number) & ~scene.heads
+            head = (scene.instances == number) & scene.heads
+            shares.append(head.sum() / (head | body).sum())
+            if head.sum() > 20:
+                vivid.append(pixels[head].std(axis=0).max() / pixels[body].std(axis=0).max())
+    assert max(shares) < 0.3
+    assert 0.1 < np.mean(shares) < 0.2
+    assert np.median(vivid) > 4
+
+
+def test_bodies_differ_in_colour_from_what_surrounds_them():
+    for index in range(40):
+        scene = draw_scene(Demo(), "val", index)
+        pixels = scene.picture / 255
+        for number in range(1, len(scene.classes) + 1):
+            thing = scene.instances == number
+            ring = ndimage.binary_dilation(thing, iterations=5) & (scene.instances == 0)
+            body = np.median(pixels[thing & ~scene.heads], axis=0)
+            assert np.linalg.norm(body - pixels[ring].mean(axis=0)) > 0.08
+
+
+@hypothesis_settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(64, 200), st.integers(64, 200), st.integers(0, 2**32), st.integers(0, 99998))
+def test_any_size_and_seed_gives_sound_scenes(width, height, seed, index):
+    scene = draw_scene(Demo(width=width, height=height, seed=seed), "train", index)
+    assert scene.picture.shape == (height, width, 3)
+    assert scene.picture.dtype == np.uint8
+    assert 1 <= len(scene.classes) <= 3
+    assert set(np.unique(scene.labels())) == {0, IGNORE, *scene.classes}
+    assert set(np.unique(scene.instances)) == set(range(len(scene.classes) + 1))
+
+
+def test_things_stand_mostly_inside_and_hardly_cover_each_other():
+    for index in range(40):
+        placed = demo._arrange(np.random.default_rng(index), index, (112, 160))
+        areas = [thing.mask.sum() for thing in placed]
+        shared = [(placed[i].mask & placed[j].mask).sum() for j in range(len(placed)) for i in range(j)]
+        assert min(thing.inside for thing in placed) >= 0.85
+        assert max(shared, default=0) <= 0.1 * max(areas)
+
+
+def test_truncated_things_are_those_that_the_frame_cuts():
+    flags = set()
+    for index in range(20):
+        scene = draw_scene(Demo(), "train", index)
+        for number, truncated in enumerate(scene.truncated, 1):
+            inner = (scene.instances == number)[1:-1, 1:-1].sum()
+            touches = inner < (scene.instances == number).sum()
+            assert touches or not truncated
+            flags.add(truncated)
+    assert flags == {True, False}
+
+
+def test_class_table_is_whole():
+    assert len(DEMO_CLASSES) == len(set(DEMO_CLASSES)) == 6
+    assert {thing.habitat for thing in THINGS} == set(demo.BACKGROUNDS)

@@ -1,0 +1,362 @@
+"""Lists, tags and the digest of data sets in VOC's layout."""
+
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from voc_folder import make_voc, outcome, write_annotation, write_list, write_main_lists, write_picture
+
+from ecsnet import voc
+from ecsnet.errors import UserError
+from ecsnet.settings import Dataset
+
+LISTED = st.one_of(
+    st.binary(max_size=60),
+    st.lists(
+        st.sampled_from(["a", "b", "../x", "/a", "a 1", "a b", "", "a.jpg", "\x00", "é", "\ufeff", "a\\b"])
+    ).map(lambda lines: "\r\n".join(lines).encode()),
+)
+FRAGMENTS = (
+    "<annotation>",
+    "</annotation>",
+    "<object>",
+    "</object>",
+    "<name>cat</name>",
+    "<name/>",
+    "<difficult>1</difficult>",
+    "&a;",
+    "<!DOCTYPE a>",
+    "<?xml version='1.0' encoding='utf-16'?>",
+    "<?xml encoding='?'?>",
+)
+XML = st.one_of(
+    st.binary(max_size=60),
+    st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")),
+    st.lists(st.sampled_from(FRAGMENTS)).map(lambda parts: "".join(parts).encode()),
+    st.lists(st.sampled_from(FRAGMENTS)).map(
+        lambda parts: f"<annotation><object>{''.join(parts)}</object></annotation>".encode()
+    ),
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    return make_voc(tmp_path / "voc")
+
+
+def read(tmp_path: Path, text: str | bytes) -> list[str]:
+    write_list(tmp_path, "mine", text)
+    return voc.read_list(tmp_path, "mine")
+
+
+def problems_of(data: Dataset, ids: list[str]) -> list[str]:
+    problems: list[voc.Problem] = []
+    voc.read_tags(data, ids, problems)
+    return [str(problem) for problem in problems]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "b\na\n",
+        "b\na",
+        "b\r\na\r\n",
+        "b\ra",
+        b"\xef\xbb\xbfb\na\n",
+        "\n\nb\n \n a \n\n",
+        "b  1\na -1\n",
+        "b 0\r\na 1\r\n",
+    ],
+)
+def test_lists_of_all_spellings_are_read_in_their_order(tmp_path, text):
+    assert read(tmp_path, text) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "remedy"),
+    [
+        ("a\n\na\n", 3, "a stands on line 1 already", "keep one"),
+        ("a\n../x\n", 2, "'../x' is a path", "the picture's name alone"),
+        ("/etc/passwd\n", 1, "'/etc/passwd' is a path", "the picture's name alone"),
+        ("/JPEGImages/a.jpg /SegmentationClassAug/a.png\n", 1, "is a path", "without folder and ending"),
+        ("a\\b\n", 1, "is a path", "the picture's name alone"),
+        ("..\n", 1, "'..' starts with a dot", "rename"),
+        ("a\n.hidden\n", 2, "starts with a dot", "rename"),
+        ("my cat\n", 1, "'my cat' is more than one id", "no spaces"),
+        ("a 1 2\n", 1, "more than one id", "no spaces"),
+        ("a 2\n", 1, "more than one id", "no spaces"),
+        ("a.JPG\n", 1, "'a.JPG' has a picture's ending", "write it without"),
+        ("a\x00b\n", 1, "has an unprintable character", "plain UTF-8"),
+        ("x" * 300 + "\n", 1, "is 300 bytes long", "rename"),
+    ],
+)
+def test_a_bad_line_of_a_list_is_named(tmp_path, text, line, problem, remedy):
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text)
+    (shown,) = str(caught.value).splitlines()[1:]
+    assert f"mine.txt:{line}: " in shown
+    assert problem in shown
+    assert remedy in shown
+
+
+@pytest.mark.parametrize("text", ["", "\n \r\n", b"\xef\xbb\xbf"])
+def test_an_empty_list_is_refused(tmp_path, text):
+    with pytest.raises(UserError, match=r"mine\.txt: holds no image id; write one"):
+        read(tmp_path, text)
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"mine\.txt: is not UTF-8 text; save it as UTF-8"):
+        read(tmp_path, "a\nb\n".encode("utf-16"))
+
+
+def test_unicode_and_case_are_kept(tmp_path):
+    assert read(tmp_path, "Katze_ä\nkatze_ä\n猫\n") == ["Katze_ä", "katze_ä", "猫"]
+
+
+def test_all_mistakes_of_a_list_come_at_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, "a\na\n../b\nmy cat\n")
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_missing_list_names_those_there_are(data):
+    with pytest.raises(UserError, match=r"trainaug\.txt: no such list; .*\(train, val\) or the path"):
+        voc.read_list(Path(data.root), "trainaug")
+
+
+@pytest.mark.parametrize("name", ["lists/mine.txt", "mine.txt", "./lists/mine"])
+def test_a_path_is_relative_to_the_current_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text("a\n")
+    assert voc.read_list(Path("elsewhere"), name) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["lists", "a\x00b.txt", "x" * 5000])
+def test_a_path_that_is_no_file_is_a_mistake_of_the_user(tmp_path, name):
+    (tmp_path / "lists").mkdir()
+    with pytest.raises(UserError):
+        voc.read_list(tmp_path, f"{tmp_path}/{name}")
+
+
+@given(LISTED)
+def test_any_bytes_as_a_list_give_ids_or_a_user_error(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "list.txt").write_bytes(content)
+    ids = outcome(voc.read_list, folder, str(folder / "list.txt"))
+    if isinstance(ids, UserError):
+        assert "list.txt" in str(ids)
+    else:
+        assert ids
+        assert len(set(ids)) == len(ids)
+        assert all(Path(image_id).name == image_id and image_id.split() == [image_id] for image_id in ids)
+
+
+def test_pictures_are_found_with_any_ending(tmp_path):
+    for name in ("a.jpg", "b.JPG", "c.jpeg", "d.Png", "e.gif", "two.jpg", "two.png"):
+        write_picture(tmp_path / "JPEGImages" / name)
+    (tmp_path / "JPEGImages" / "folder.jpg").mkdir()
+    (tmp_path / "JPEGImages" / "dangling.jpg").symlink_to("nowhere")
+    assert voc.find_pictures(tmp_path) == {
+        "a": ["a.jpg"],
+        "b": ["b.JPG"],
+        "c": ["c.jpeg"],
+        "d": ["d.Png"],
+        "two": ["two.jpg", "two.png"],
+    }
+    assert voc.find_pictures(tmp_path / "nothing") == {}
+
+
+def test_objects_are_read_without_their_parts(tmp_path):
+    write_annotation(tmp_path, "a", ("cat", "dog"), difficult=1)
+    assert voc.read_annotation(tmp_path / "Annotations" / "a.xml") == [("cat", True), ("dog", True)]
+
+
+BOMB = (
+    '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    "<annotation><object><name>&b;</name></object></annotation>"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (BOMB, "declares a document type or entities; delete"),
+        (BOMB.encode("utf-16"), "is not UTF-8 text; save it"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares a document type"),
+        ("<annotation>&b;</annotation>", "broken XML (undefined entity"),
+        ("<annotation><object>", "broken XML (no element found"),
+        ("", "broken XML (no element found"),
+        ("<annotation>\x00</annotation>", "broken XML"),
+        ("<html/>", "its root is <html>; a VOC annotation"),
+        ("<annotation><object/></annotation>", "has an object without a name; give it"),
+        ("<annotation><object><name> </name></object></annotation>", "has an object without a name"),
+    ],
+)
+def test_a_bad_annotation_is_refused(tmp_path, text, problem):
+    path = tmp_path / "a.xml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        voc.read_annotation(path)
+    assert f"a.xml: {problem}" in str(caught.value)
+
+
+@given(XML)
+def test_any_bytes_as_an_annotation_give_objects_or_a_user_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.xml"
+    path.write_bytes(content)
+    objects = outcome(voc.read_annotation, path)
+    if isinstance(objects, UserError):
+        assert "any.xml" in str(objects)
+    else:
+        assert all(name and isinstance(difficult, bool) for name, difficult in objects)
+
+
+def test_tags_of_annotations_are_ascending(data):
+    problems: list[voc.Problem] = []
+    assert voc.read_tags(data, ["a2", "a1"], problems) == {"a2": (1, 2), "a1": (1,)}
+    assert not problems
+
+
+def test_each_kind_of_image_without_tags_is_named(data):
+    root = Path(data.root)
+    write_annotation(root, "a1", ())
+    write_annotation(root, "v1", ("cat",), difficult=1)
+    (root / "Annotations" / "a2.xml").unlink()
+    shown = problems_of(replace(data, difficult=False), ["a1", "a2", "v1"])
+    assert "a1.xml: image without tags: no object; add one, or take" in shown[0]
+    assert "a2.xml: no such annotation; add it, take the id off" in shown[1]
+    assert "v1.xml: image without tags: all its objects are difficult; set dataset.difficult" in shown[2]
+
+
+def test_difficult_objects_count_if_the_setting_says_so(data):
+    write_annotation(Path(data.root), "a1", ("cat",), difficult=1)
+    assert voc.read_tags(data, ["a1"], []) == {"a1": (1,)}
+    assert voc.read_tags(replace(data, difficult=False), ["a1"], []) == {}
+
+
+def test_an_unknown_class_is_named_with_the_nearest(data):
+    write_annotation(Path(data.root), "a1", ("Cat", "lorry", "dog"))
+    problems: list[voc.Problem] = []
+    assert voc.read_tags(data, ["a1"], problems) == {"a1": (2,)}
+    assert "a1.xml: unknown class 'Cat'; did you mean cat?" in str(problems[0])
+    assert "a1.xml: unknown class 'lorry'; correct it, or add it to dataset.classes" in str(problems[1])
+
+
+def test_auto_takes_annotations_where_there_are_any(data):
+    root = Path(data.root)
+    write_main_lists(root, {"cat": "a1 -1\na2 -1\n", "dog": "a1  1\na2  0\n"})
+    assert voc.read_tags(data, ["a1"], []) == {"a1": (1,)}
+    assert voc.read_tags(replace(data, tags="main"), ["a1"], []) == {"a1": (2,)}
+    shutil.rmtree(root / "Annotations")
+    assert voc.read_tags(data, ["a1", "a2"], []) == {"a1": (2,), "a2": (2,)}
+    assert voc.read_tags(replace(data, difficult=False), ["a1", "a2"], []) == {"a1": (2,)}
+    (shown,) = problems_of(replace(data, tags="annotations"), ["a1"])
+    assert "Annotations: no such folder; set dataset.tags" in shown
+
+
+def test_main_lists_without_an_image_or_a_class(data):
+    root = Path(data.root)
+    main = replace(data, tags="main")
+    assert "Main: no such folder" in problems_of(main, ["a1", "a2"])[0]
+    write_main_lists(root, {"cat": "a1 1\na2 -1\n"})
+    assert problems_of(main, ["a1", "a2"]) == [
+        f"{root}/ImageSets/Main/dog_trainval.txt: no such list; put it there, or correct dataset.classes"
+    ]
+    write_main_lists(root, {"dog": "a1 -1\na2 -1\n"})
+    (shown,) = problems_of(main, ["a1", "a2"])
+    assert "Main: image a2 without tags; add its classes there" in shown
+
+
+def test_malformed_main_lists_are_named_once(data):
+    write_main_lists(Path(data.root), {"cat": "a1 1\na2 yes\nv1\n", "dog": "a2 1\n"})
+    (shown,) = problems_of(replace(data, tags="main"), ["a1", "a2"])
+    assert "cat_trainval.txt:2: 'a2 yes' (2 such lines); write an id and 1, -1 or 0" in shown
+
+
+def change_later(path: Path) -> None:
+    """Move the time of change, as a later replacement would: tests are faster than some clocks."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: write_picture(root / "JPEGImages" / "a1.jpg", seed=9, size=(20, 20)),
+        lambda root: change_later(root / "JPEGImages" / "v1.jpg"),
+        lambda root: (root / "JPEGImages" / "a1.jpg").unlink(),
+        lambda root: write_list(root, "train", "a1\n"),
+        lambda root: write_list(root, "val", "v1\nw1\n"),
+        lambda root: write_annotation(root, "a1", ("dog", "cat")),
+        lambda root: shutil.rmtree(root / "Annotations"),
+        lambda root: (root / "ImageSets/Segmentation/val.txt").unlink(),
+    ],
+)
+def test_the_digest_sees_every_change(data, change):
+    before = voc.listing_digest(data)
+    change(Path(data.root))
+    assert voc.listing_digest(data) != before
+
+
+def test_the_digest_of_main_lists_sees_a_flag(data):
+    root = Path(data.root)
+    data = replace(data, tags="main")
+    write_main_lists(root, {"cat": "a1 1\n", "dog": "a1 -1\n"})
+    before = voc.listing_digest(data)
+    write_annotation(root, "a1", ("dog",))
+    assert voc.listing_digest(data) == before
+    write_main_lists(root, {"cat": "a1 -1\n", "dog": "a1 1\n"})
+    assert voc.listing_digest(data) != before
+
+
+def test_the_digest_stays_where_nothing_that_is_read_changes(data, tmp_path):
+    root = Path(data.root)
+    before = voc.listing_digest(data)
+    write_picture(root / "JPEGImages" / "unlisted.jpg")
+    write_annotation(root, "unlisted", ("cat",))
+    shutil.rmtree(root / "SegmentationClass")
+    change_later(root / "ImageSets/Segmentation/train.txt")
+    assert voc.listing_digest(data) == before
+    moved = root.rename(tmp_path / "moved")
+    assert voc.listing_digest(replace(data, root=str(moved))) == before
+
+
+def test_the_digest_of_missing_data_is_stable(tmp_path, data):
+    assert voc.listing_digest(replace(data, root=str(tmp_path / "nothing"))) == "absent"
+    assert voc.listing_digest(replace(data, root="a\x00b")) == "absent"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    digests = {voc.listing_digest(replace(data, root=str(empty), train_list="a\x00/b")) for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_the_digest_takes_a_dangling_link_as_missing(data):
+    picture = Path(data.root) / "JPEGImages" / "a1.jpg"
+    picture.unlink()
+    missing = voc.listing_digest(data)
+    picture.symlink_to("nowhere")
+    assert voc.listing_digest(data) == missing
+
+
+def test_the_digest_of_thousands_of_images_is_fast(tmp_path):
+    ids = [f"2007_{number:06}" for number in range(3000)]
+    for folder, ending in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (tmp_path / folder).mkdir()
+        for image_id in ids:
+            os.mknod(tmp_path / folder / f"{image_id}.{ending}")
+    write_list(tmp_path, "train", "\n".join(ids))
+    data = Dataset(root=str(tmp_path), train_list="train", val_list="train")
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        voc.listing_digest(data)
+        times.append(time.perf_counter() - start)
+    # a tenth of this on a machine with nothing else to do
+    assert min(times) < 0.3

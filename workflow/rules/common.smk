@@ -1,0 +1,80 @@
+"""What all rules share: the checked configuration, paths, and what makes a stage stale.
+
+Nothing here imports torch: a dry run takes a second, not seven.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from ecsnet.digest import code_digest
+from ecsnet.errors import UserError
+from ecsnet.settings import parse_config, section_json
+from ecsnet.voc import listing_digest
+
+
+# The `ecsnet` command of this Python, also where its environment is not activated.
+os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+
+
+def checked(values):
+    """The configuration as settings; a mistake ends the run before any job."""
+    try:
+        return parse_config(values)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = checked(config)
+RESULTS = f"results/{CONFIG.run}"
+LOGS = f"logs/{CONFIG.run}"
+
+# In shell lines, but never in params: neither changes a result.
+ROOT = CONFIG.dataset.root
+RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
+
+
+def section(name):
+    """A stage's settings, as one JSON text with sorted keys.
+
+    Snakemake compares params as a set of values without names, so that two swapped values would go
+    unnoticed if each were a param of its own.
+    """
+    return section_json(CONFIG, name)
+
+
+def code(stage):
+    """Digest of the code of a stage: Snakemake does not look into what a command imports."""
+    return code_digest(stage)
+
+
+def weights_of(backbone):
+    """The file with a backbone's ImageNet weights; nothing where it starts from random ones."""
+    if backbone.weights == "none":
+        return []
+    if backbone.weights in ("timm", "package"):
+        return f"resources/weights/{backbone.name}-{backbone.weights}.safetensors"
+    return backbone.weights
+
+
+def imagenet_option(files):
+    """The command line option for `weights_of`."""
+    return f"--imagenet {files}" if files else ""
+
+
+def list_option(name):
+    """The option that restricts true masks to a list."""
+    return f"--list-name {name}" if name else ""
+
+
+def round_folder(stage, number):
+    return f"{RESULTS}/{stage}/round{number}"
+
+
+def last_labels():
+    """The labels that are filtered and scored: those of the last round."""
+    return f"{round_folder('ecs_labels', CONFIG.rounds)}/{{scatteritem}}.npz"

