@@ -48,7 +48,7 @@ def _create(settings: Backbone) -> nn.Module:
             pretrained=False,
             features_only=True,
             output_stride=settings.output_stride,
-            out_indices=(-1,),
+            out_indices=(settings.level,),
         )
     except RuntimeError as error:  # timm's answer to an unknown name
         near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:5]

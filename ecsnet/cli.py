@@ -38,6 +38,22 @@ class Argument:
 
 REQUIRED = inspect.Parameter.empty
 
+
+def shard(text: str) -> Shard:
+    """`Shard.parse` for argparse, which puts a text of its own in the place of any other error's."""
+    try:
+        return Shard.parse(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
+
+
 ARGUMENTS = {
     "images": Argument("table of images, by prepare"),
     "val_images": Argument("table of validation images, by prepare"),
@@ -66,8 +82,8 @@ ARGUMENTS = {
     "source": Argument("what is scored: shards or a label table", many=True),
     "name": Argument("timm's name of the network", str),
     "source_name": Argument("timm or package", str),
-    "round": Argument("number of the round, from 1", int),
-    "shard": Argument("part of the images, as 3/16", Shard.parse),
+    "round": Argument("number of the round, from 1", count),
+    "shard": Argument("part of the images, as 3/16", shard),
     "folder": Argument("folder of label images"),
     "out": Argument("file to write"),
     "history": Argument("table of losses to write"),
@@ -200,7 +216,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser, with a subcommand for each stage."""
     parser = argparse.ArgumentParser(
         prog="ecsnet",
-        description="From image tags to pixel masks. Each subcommand is a stage of the pipeline, in this "
+        description="From image tags to pixel masks. Each subcommand is a stage of the pipeline, in this\n"
         "order; `snakemake --cores 8 --resources gpu=2` runs them all.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -235,7 +251,7 @@ def _add_stage(stages: Any, name: str, stage: Stage) -> None:
         )
     if stage.runtime:
         parser.add_argument("--runtime", metavar="JSON", default="{}", help="how to run; changes no result")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads (default: 1)")
 
 
 def settings_help(stage: Stage) -> str:

@@ -1,6 +1,7 @@
 """Stage `figures`: pictures of a run, from the first map to the last prediction."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from . import plots
 from .errors import UserError
+from .grids import argmax_labels
 from .plots import Entry
 from .score import WHATS, LabelTable
 from .scoring import all_pixels, count_pixels, mean_iou, read_score
@@ -15,8 +17,20 @@ from .settings import Figures
 from .store import ShardReader
 from .tables import ImageRecord, read_classes, read_images
 
-PANEL_BOX = (160, 120)
+PANEL_BOX = (152, 114)
 PREDICTION_BOX = (200, 150)
+CLASSES_SHOWN = 5  # as many as have room beside a prediction's caption
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the stages made of the training images."""
+
+    truth: LabelTable | None
+    erase: ShardReader
+    evidence: ShardReader
+    ecs_labels: ShardReader
+    filtered: LabelTable
 
 
 def run(
@@ -52,23 +66,25 @@ def run(
         out: folder.
     """
     names = read_classes(classes)
-    masks = LabelTable(truth, root) if truth else None
-    shown = [record for record in read_images(images, names) if masks is None or record.id in masks]
-    shards = [ShardReader(paths) for paths in (erase, evidence, ecs_labels)]
-    kept = LabelTable(filtered, filtered.parent)
-    entries = [_panel(record, root, masks, *shards, kept) for record in spread(shown, settings.panels)]
-    titles = ["image", *(["truth"] if masks else []), "CAM", "erased image", "CAM of the rest"]
+    stages = Stages(
+        LabelTable(truth, root) if truth else None,
+        ShardReader(erase),
+        ShardReader(evidence),
+        ShardReader(ecs_labels),
+        LabelTable(filtered, filtered.parent),
+    )
+    shown = [record for record in read_images(images, names) if not stages.truth or record.id in stages.truth]
+    panels = [_panel(record, root, stages) for record in spread(shown, settings.panels)]
+    titles = ["image", *(["truth"] if truth else []), "CAM", "erased image", "CAM of the rest"]
     titles += ["evidence label", "ECS label", "filtered label"]
-    plots.draw_sheet(out / "panels.png", entries, titles, ["background", *names], PANEL_BOX)
+    plots.draw_sheet(out / "panels.png", panels, titles, ["background", *names], PANEL_BOX)
 
     masks = LabelTable(val_truth, root) if val_truth else None
     found = LabelTable(predictions, predictions.parent)
     chosen = spread(read_images(val_images, names), settings.columns)
-    entries = [_prediction(record, root, masks, found, len(names)) for record in chosen]
+    pairs = [_prediction(record, root, masks, found, len(names)) for record in chosen]
     titles = ["image", *(["truth"] if masks else []), "prediction"]
-    plots.draw_sheet(
-        out / "predictions.png", entries, titles, ["background", *names], PREDICTION_BOX, across=2
-    )
+    plots.draw_sheet(out / "predictions.png", pairs, titles, ["background", *names], PREDICTION_BOX, across=2)
 
     plots.draw_curves(out / "curves.png", read_histories(histories))
     records = sorted(map(read_score, scores), key=lambda record: WHATS.index(record.what))
@@ -88,7 +104,7 @@ def spread(records: list[ImageRecord], count: int) -> list[ImageRecord]:
             while queue and queue[0].id in chosen:
                 queue.pop(0)
             if queue and len(chosen) < count:
-                chosen[queue[0].id] = queue.pop(0)
+                chosen[queue[0].id] = queue[0]
     return list(chosen.values())
 
 
@@ -108,26 +124,20 @@ def read_histories(paths: list[Path]) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _panel(
-    record: ImageRecord,
-    root: Path,
-    masks: LabelTable | None,
-    erase: ShardReader,
-    evidence: ShardReader,
-    ecs_labels: ShardReader,
-    filtered: LabelTable,
-) -> Entry:
+def _panel(record: ImageRecord, root: Path, stages: Stages) -> Entry:
+    """One training image as each stage sees it."""
     photo = plots.thumbnail(root / record.image, PANEL_BOX)
     pictures = [photo]
-    if masks:
-        pictures.append(plots.label_overlay(photo, masks.get(record.id)))
+    if stages.truth:
+        pictures.append(plots.label_overlay(photo, stages.truth.get(record.id)))
+    scores, present = (stages.ecs_labels.get(record.id, name) for name in ("scores", "classes"))
     pictures += [
-        plots.heat_overlay(photo, erase.get(record.id, "cam").max(0)),
-        plots.erased_picture(photo, erase.get(record.id, "region")),
-        plots.heat_overlay(photo, erase.get(record.id, "erased_cam").max(0)),
-        plots.label_overlay(photo, evidence.get(record.id, "label")),
-        plots.label_overlay(photo, ecs_labels.get(record.id, "label")),
-        plots.label_overlay(photo, filtered.get(record.id)),
+        plots.heat_overlay(photo, stages.erase.get(record.id, "cam").max(0)),
+        plots.erased_picture(photo, stages.erase.get(record.id, "region")),
+        plots.heat_overlay(photo, stages.erase.get(record.id, "erased_cam").max(0)),
+        plots.label_overlay(photo, stages.evidence.get(record.id, "label")),
+        plots.label_overlay(photo, argmax_labels(scores, present, record.height, record.width)),
+        plots.label_overlay(photo, stages.filtered.get(record.id)),
     ]
     return Entry(record.id, record.tags, pictures)
 
@@ -135,15 +145,16 @@ def _panel(
 def _prediction(
     record: ImageRecord, root: Path, masks: LabelTable | None, predictions: LabelTable, classes: int
 ) -> Entry:
+    """One validation image; the caption has its own mIoU and the classes of the largest areas."""
     photo = plots.thumbnail(root / record.image, PREDICTION_BOX)
     labels = predictions.get(record.id)
-    present = set(np.unique(labels).tolist())
-    pictures = [photo]
-    caption = record.id
+    areas = np.bincount(labels.ravel(), minlength=256)
+    pictures, caption = [photo], record.id
     if masks:
         truth = masks.get(record.id)
-        present |= set(np.unique(truth).tolist())
+        areas += np.bincount(truth.ravel(), minlength=256)
         pictures.append(plots.label_overlay(photo, truth))
         caption += f"  mIoU {mean_iou(all_pixels(count_pixels(truth, labels, classes))):.0f}"
     pictures.append(plots.label_overlay(photo, labels))
-    return Entry(caption, [index for index in sorted(present) if 0 < index <= classes], pictures)
+    largest = 1 + np.argsort(-areas[1 : classes + 1], kind="stable")[:CLASSES_SHOWN]
+    return Entry(caption, [int(index) for index in np.sort(largest) if areas[index]], pictures)

@@ -13,21 +13,19 @@ from .labels import label_values, speck_rule
 from .palette import IGNORE, remove_others, write_mask
 from .progress import Progress
 from .settings import FilterLabels
-from .store import ShardReader, fingerprint, write_text
+from .store import Shard, ShardReader, fingerprint, write_text
 from .tables import ImageRecord, LabelRecord, read_classes, read_images, write_labels
 
 BINS = 1000
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Where an image's scores are, and how they are filtered."""
+class Part:
+    """One shard's work: its images and the shards with their labels and evidence."""
 
-    labels: ShardReader
-    evidence: ShardReader
-    settings: FilterLabels
-    thresholds: np.ndarray
-    folder: Path
+    records: list[ImageRecord]
+    labels: Path
+    evidence: Path
 
 
 def run(
@@ -47,22 +45,26 @@ def run(
     so that a class of low confidence throughout does not vanish. In `out`, `kept` is the share of an
     image's pixels that stay; confidence, agreement and speck are the shares that each rule took, in this
     order, so that they add up.
+
+    Args:
+        labels, evidence: the shards of all images, in the same order.
     """
     names = read_classes(classes)
     records = read_images(images, names)
-    readers = ShardReader(labels), ShardReader(evidence)
+    parts = [
+        Part(Shard(index, len(labels)).select(records), *paths)
+        for index, paths in enumerate(zip(labels, evidence, strict=True), 1)
+    ]
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
+    progress = Progress("filter_labels", len(records), "images")
+    rows = []
     with ProcessPoolExecutor(threads) as pool:
-        histograms = pool.map(partial(_confidences, readers[0], len(names)), records, chunksize=32)
-        histogram = np.sum(list(histograms), axis=0)
+        histogram = np.sum(list(pool.map(partial(_confidences, len(names)), parts)), axis=0)
         thresholds = class_thresholds(histogram, settings)
-        sources = Sources(*readers, settings, thresholds, folder)
-        progress = Progress("filter_labels", len(records), "images")
-        rows = []
-        for row in pool.map(partial(_filter_one, sources, names), records, chunksize=32):
-            rows.append(row)
-            progress.step()
+        for done in pool.map(partial(_filter_part, settings, names, thresholds, folder), parts):
+            rows += done
+            progress.step(len(done))
     remove_others(folder, {record.id for record in records})
     write_labels(out, [record for record, _ in rows], [note for _, note in rows])
     _write_kept(kept, names, histogram, thresholds)
@@ -72,11 +74,16 @@ def run(
 
 
 def class_thresholds(histogram: np.ndarray, settings: FilterLabels) -> np.ndarray:
-    """Lowest confidence [1 + C] that is kept, from histograms [1 + C, BINS] of confidence in [0, 1]."""
+    """Lowest confidence [1 + C] that is kept, in bins, from histograms [1 + C, BINS] of the confidence."""
     cumulated = histogram.cumsum(1)
     wanted = settings.drop_share * cumulated[:, -1:]
-    quantiles = (cumulated <= wanted).sum(1) / BINS
-    return np.maximum(quantiles, settings.min_confidence)
+    quantiles = (cumulated <= wanted).sum(1)
+    return np.maximum(quantiles, round(settings.min_confidence * BINS))
+
+
+def confidence_bins(scores: np.ndarray) -> np.ndarray:
+    """The confidence, the best of scores [1 + K, h, w] in [0, 1], as bin numbers 0 … BINS − 1."""
+    return np.minimum((scores.max(0).astype(np.float32) * BINS).astype(int), BINS - 1)
 
 
 def reliable(
@@ -90,11 +97,11 @@ def reliable(
 
     Args:
         scores, evidence: [1 + K, h, w], background first.
-        thresholds: lowest confidence by class [1 + C].
+        thresholds: lowest confidence by class [1 + C], in bins.
     """
     values = label_values(scores, classes)
     labels = values.copy()
-    taken = {"confidence": scores.max(0) < thresholds[values]}
+    taken = {"confidence": confidence_bins(scores) < thresholds[values]}
     labels[taken["confidence"]] = IGNORE
     contradicted = (evidence.max(0) >= settings.agreement) & (label_values(evidence, classes) != values)
     taken["agreement"] = contradicted & (labels != IGNORE) & (settings.agreement < 1)
@@ -104,41 +111,49 @@ def reliable(
     return labels, taken
 
 
-def _confidences(reader: ShardReader, num_classes: int, record: ImageRecord) -> np.ndarray:
-    scores, classes = reader.get(record.id, "scores"), reader.get(record.id, "classes")
-    bins = np.minimum((scores.max(0).astype(np.float32) * BINS).astype(int), BINS - 1)
-    cells = label_values(scores, classes).astype(int) * BINS + bins
-    return np.bincount(cells.ravel(), minlength=(num_classes + 1) * BINS).reshape(-1, BINS)
+def _confidences(num_classes: int, part: Part) -> np.ndarray:
+    """Histogram [1 + C, BINS] of the labels' confidence, by label, over a part's images."""
+    reader = ShardReader([part.labels])
+    counts = np.zeros((num_classes + 1) * BINS, np.int64)
+    for record in part.records:
+        scores, classes = reader.get(record.id, "scores"), reader.get(record.id, "classes")
+        cells = label_values(scores, classes).astype(int) * BINS + confidence_bins(scores)
+        counts += np.bincount(cells.ravel(), minlength=len(counts))
+    return counts.reshape(-1, BINS)
 
 
-def _filter_one(
-    sources: Sources, names: list[str], record: ImageRecord
-) -> tuple[LabelRecord, dict[str, float]]:
-    scores, classes = sources.labels.get(record.id, "scores"), sources.labels.get(record.id, "classes")
-    scores = scores.astype(np.float32)
-    evidence = resize_maps(sources.evidence.get(record.id, "scores"), *scores.shape[1:])
-    labels, taken = reliable(scores, classes, evidence, sources.thresholds, sources.settings)
-    missing = [names[tag - 1] for tag in record.tags if not (labels == tag).any()]
-    dropped = f"no reliable pixel of {', '.join(missing)}" if missing and sources.settings.drop_image else ""
-    full = argmax_labels(scores, classes, record.height, record.width)
-    ignored = resize_labels(labels == IGNORE, record.height, record.width)
-    full[ignored | bool(dropped)] = IGNORE
-    path = sources.folder / f"{record.id}.png"
-    write_mask(path, full)
-    note = {"kept": round(float((full != IGNORE).mean()), 4)}
-    note |= {rule: round(float(mask.mean()), 4) for rule, mask in taken.items()}
-    label = f"{sources.folder.name}/{record.id}.png"
-    return LabelRecord(record.id, label, fingerprint(path.read_bytes()), dropped), note
+def _filter_part(
+    settings: FilterLabels, names: list[str], thresholds: np.ndarray, folder: Path, part: Part
+) -> list[tuple[LabelRecord, dict[str, float]]]:
+    """Write the label images of a part; their table rows, and what each rule took."""
+    labels_reader, evidence_reader = ShardReader([part.labels]), ShardReader([part.evidence])
+    rows = []
+    for record in part.records:
+        scores, classes = (labels_reader.get(record.id, name) for name in ("scores", "classes"))
+        scores = scores.astype(np.float32)
+        evidence = resize_maps(evidence_reader.get(record.id, "scores"), *scores.shape[1:])
+        labels, taken = reliable(scores, classes, evidence, thresholds, settings)
+        missing = [names[tag - 1] for tag in record.tags if not (labels == tag).any()]
+        dropped = f"no reliable pixel of {', '.join(missing)}" if missing and settings.drop_image else ""
+        full = argmax_labels(scores, classes, record.height, record.width)
+        full[resize_labels(labels == IGNORE, record.height, record.width) | bool(dropped)] = IGNORE
+        path = folder / f"{record.id}.png"
+        write_mask(path, full)
+        note = {"kept": round(float((full != IGNORE).mean()), 4)}
+        note |= {rule: round(float(mask.mean()), 4) for rule, mask in taken.items()}
+        label = LabelRecord(record.id, f"{folder.name}/{record.id}.png", fingerprint(path.read_bytes()), dropped)
+        rows.append((label, note))
+    return rows
 
 
 def _write_kept(path: Path, names: list[str], histogram: np.ndarray, thresholds: np.ndarray) -> None:
     pixels = histogram.sum(1)
-    below = [row[: round(limit * BINS)].sum() for row, limit in zip(histogram, thresholds, strict=True)]
+    below = [row[:limit].sum() for row, limit in zip(histogram, thresholds, strict=True)]
     table = pd.DataFrame(
         {
             "class": ["background", *names],
             "labelled_cells": pixels,
-            "threshold": thresholds.round(4),
+            "threshold": thresholds / BINS,
             "confident_share": ((pixels - below) / np.maximum(pixels, 1)).round(4),
         }
     )

@@ -149,21 +149,14 @@ def set_training_mode(network: Network, batch_norm: str, batch_size: int) -> Non
 
 
 def new_network(network: Callable[[], Network], seed: int, imagenet: Path | None) -> Network:
-    """Build a network whose new layers are drawn from `seed`, its backbone from a weights file.
+    """Build a network with its new layers drawn from `seed`, its backbone from a weights file.
 
     Args:
-        network: builds it; torch's own draws are overwritten for the heads, and used for a backbone
-            without weights.
-        imagenet: weights of the backbone (see `backbone.load_imagenet`).
+        network: builds it, with torch's own draws.
+        imagenet: weights of the backbone (see `backbone.load_imagenet`); random without.
     """
     torch.manual_seed(seed)
     built = network()
-    torch.manual_seed(seed)
-    for name, layer in built.named_modules():
-        if not name.startswith("features") and isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
     if imagenet:
         load_imagenet(built.features.body, imagenet, built.spec["backbone"]["name"])
     return built

@@ -1,6 +1,5 @@
 """Drawing: sheets of small pictures, training curves, IoU bars, confusion matrix; all written as PNG."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from PIL import Image
@@ -19,7 +20,9 @@ from .scoring import ScoreRecord
 from .store import atomic_path
 
 DPI = 100
+GAP, HEAD, CAPTION = 6, 26, 20  # of a sheet, in pixels
 COLORS = np.array(voc_palette(), np.uint8).reshape(256, 3)
+MEAN_COLOR = np.array((124, 116, 104), np.uint8)
 BAR_COLORS = {
     "cam": "#bdbdbd",
     "cam_refined": "#9ecae1",
@@ -60,18 +63,19 @@ def heat_overlay(photo: np.ndarray, cam: np.ndarray) -> np.ndarray:
 
 
 def erased_picture(photo: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The photograph with a region (bool [h, w] of any size) filled with its own mean colour."""
+    """The photograph with a region (bool [h, w] of any size) filled with ImageNet's mean colour."""
     erased = resize_labels(region, *photo.shape[:2])[..., None]
-    return np.where(erased, photo.mean((0, 1)).astype(np.uint8), photo)
+    return np.where(erased, MEAN_COLOR, photo)
 
 
 def label_overlay(photo: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Labels [h, w] of any size in VOC's colours over the greyed photograph; 255 is hatched white."""
     small = resize_labels(labels, *photo.shape[:2])
     rows, columns = np.indices(small.shape)
-    hatch = np.where((rows + columns) % 6 < 2, 190, 245)[..., None]
-    share = np.where(small == 0, 0.55, 0.7)[..., None]
-    mixed = (1 - share) * _grey(photo) + share * COLORS[small]
+    hatch = np.where((rows + columns) % 6 < 2, 110, 255)[..., None]
+    background = small[..., None] == 0
+    # a pale photograph around them sets off VOC's dark colours
+    mixed = np.where(background, 0.5 * _grey(photo) + 115, 0.3 * _grey(photo) + 0.7 * COLORS[small])
     return np.where((small == IGNORE)[..., None], hatch, mixed).astype(np.uint8)
 
 
@@ -95,42 +99,40 @@ def draw_sheet(
         box: width and height of a picture's place.
         across: entries beside each other.
     """
-    gap, head, caption = 6, 30, 22
-    width = len(titles) * (box[0] + gap) + gap
-    step = caption + box[1] + gap
-    canvas = np.full((head + -(-len(entries) // across) * step, across * width, 3), 255, np.uint8)
-    figure = Figure((canvas.shape[1] / DPI, canvas.shape[0] / DPI), dpi=DPI)
-    for index, title in enumerate(titles * min(across, len(entries))):
-        left = index // len(titles) * width + gap + index % len(titles) * (box[0] + gap)
-        _text(figure, canvas, left + box[0] / 2, head / 2, title, ha="center", weight="bold")
+    width = len(titles) * (box[0] + GAP) + GAP
+    lines = [entries[start : start + across] for start in range(0, len(entries), across)]
+    heights = [CAPTION + GAP + max(entry.pictures[0].shape[0] for entry in line) for line in lines]
+    size = width * across, HEAD + sum(heights)
+    figure = Figure((size[0] / DPI, size[1] / DPI), dpi=DPI)
+    for column, title in enumerate([*titles] * min(across, len(entries))):
+        left = column // len(titles) * width + GAP + column % len(titles) * (box[0] + GAP)
+        place = _place(size, left + box[0] / 2, HEAD / 2)
+        figure.text(*place, title, size=8, weight="bold", ha="center", va="center")
+    pictures = []
+    tops = HEAD + np.cumsum([0, *heights])
     for index, entry in enumerate(entries):
-        left, top = index % across * width + gap, head + index // across * step
-        _caption(figure, canvas, left, top + caption / 2, entry, names)
+        left, top = index % across * width + GAP, int(tops[index // across])
+        figure.add_artist(_caption(entry, names, _place(size, left, top + CAPTION / 2)))
         for number, picture in enumerate(entry.pictures):
-            height, wide = picture.shape[:2]
-            x = left + number * (box[0] + gap) + (box[0] - wide) // 2
-            y = top + caption + (box[1] - height) // 2
-            canvas[y : y + height, x : x + wide] = picture
-    figure.figimage(canvas, zorder=-1)
-    _save(figure, out)
+            indent = (box[0] - picture.shape[1]) // 2
+            pictures.append((left + number * (box[0] + GAP) + indent, top + CAPTION, picture))
+    _save(figure, out, pictures)
 
 
-def _text(figure: Figure, canvas: np.ndarray, x: float, y: float, text: str, **style: str) -> None:
-    figure.text(x / canvas.shape[1], 1 - y / canvas.shape[0], text, va="center", size=8, **style)
+def _place(size: tuple[int, int], x: float, y: float) -> tuple[float, float]:
+    """Pixels from the upper left corner as matplotlib's fractions from the lower left one."""
+    return x / size[0], 1 - y / size[1]
 
 
-def _caption(
-    figure: Figure, canvas: np.ndarray, x: float, y: float, entry: Entry, names: Sequence[str]
-) -> None:
+def _caption(entry: Entry, names: Sequence[str], place: tuple[float, float]) -> AnnotationBbox:
     """The caption, then each class's name after a square of its colour."""
-    parts = [TextArea(entry.caption, textprops={"size": 8})]
+    parts: list[Artist] = [TextArea(entry.caption, textprops={"size": 8})]
     for index in entry.classes:
         square = TextArea("■", textprops={"size": 10, "color": COLORS[index] / 255})
         parts.append(HPacker(children=[square, TextArea(names[index], textprops={"size": 8})], pad=0, sep=2))
     row = HPacker(children=parts, pad=0, sep=8, align="center")
-    place = (x / canvas.shape[1], 1 - y / canvas.shape[0])
-    figure.add_artist(
-        AnnotationBbox(row, place, xycoords="figure fraction", frameon=False, box_alignment=(0, 0.5), pad=0)
+    return AnnotationBbox(
+        row, place, xycoords="figure fraction", frameon=False, box_alignment=(0, 0.5), pad=0
     )
 
 
@@ -150,11 +152,12 @@ def _curve(axes: Axes, name: str, history: pd.DataFrame) -> None:
     rate.tick_params(colors="#777777")
     rate.set_ylim(bottom=0)
     window = max(1, len(history) // 40)
+    marker = "." if window == 1 else ""  # a history of one row would show no line
     for column, color in zip(history.columns[3:], LINE_COLORS, strict=False):
         if window > 1:
             axes.plot(history["epoch"], history[column], color=color, linewidth=0.5, alpha=0.3)
         smooth = history[column].rolling(window, center=True, min_periods=1).mean()
-        axes.plot(history["epoch"], smooth, color=color, linewidth=1.6, label=column.replace("_", " "))
+        axes.plot(history["epoch"], smooth, color=color, linewidth=1.6, marker=marker, label=column)
     axes.set(title=name, xlabel="epoch", ylabel="loss", ylim=(0, None), xlim=(0, None))
     axes.grid(color="#e5e5e5")
     axes.legend(frameon=False)
@@ -171,12 +174,12 @@ def draw_iou(out: Path, records: Sequence[ScoreRecord]) -> None:
         return _note(out, "Nothing is scored: there are no true masks.")
     names = list(records[0].iou)
     bars = max(map(len, panels.values()))
-    size = (1.5 + 4.5 * len(panels), 1.3 + len(names) * (0.1 + 0.085 * bars))
+    size = (1.5 + 4.5 * len(panels), 0.8 + 0.2 * bars + len(names) * (0.1 + 0.085 * bars))
     figure = Figure(size, dpi=DPI, layout="constrained")
     plots = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (split, group) in zip(plots, panels.items(), strict=True):
         _bars(axes, group)
-        axes.set(title=f"scored on {split}", xlabel="IoU in %", xlim=(0, 100))
+        axes.set(title=f"IoU in %, scored on {split}", xlim=(0, 100))
     plots[0].set_yticks(range(len(names)), names)
     plots[0].set_ylim(len(names) - 0.4, -0.6)
     _save(figure, out)
@@ -195,7 +198,9 @@ def _bars(axes: Axes, records: Sequence[ScoreRecord]) -> None:
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), frameon=False)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=2, frameon=False
+    )  # below the ticks
 
 
 def draw_confusion(out: Path, record: ScoreRecord | None) -> None:
@@ -237,11 +242,12 @@ def _note(out: Path, text: str) -> None:
     _save(figure, out)
 
 
-def _save(figure: Figure, out: Path) -> None:
-    """Write a PNG of 256 colours: photographs take a third of the space, and no eye sees it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    with atomic_path(out) as temporary, Image.open(buffer) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-            temporary, format="PNG", optimize=True
-        )
+def _save(figure: Figure, out: Path, pictures: Sequence[tuple[int, int, np.ndarray]] = ()) -> None:
+    """Write a figure as PNG, with pictures (left, top, [h, w, 3]) put on it pixel for pixel."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.array(canvas.buffer_rgba())[..., :3]
+    for left, top, picture in pictures:
+        pixels[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    with atomic_path(out) as temporary:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="PNG", optimize=True)

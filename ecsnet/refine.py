@@ -4,6 +4,8 @@ PAMR (Araslanov & Roth, CVPR 2020) and PAR (Ru et al., CVPR 2022): each round re
 by a weighted mean of its neighbours' at several distances; like colours weigh more.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,8 +32,11 @@ def refine(scores: Tensor, image: Tensor, settings: Refine) -> Tensor:
         return scores
     weights = affinity(resize(image.unsqueeze(0), grid)[0], settings)
     for _ in range(settings.rounds):
-        neighbours = _neighbours(scores, settings.dilations)
-        scores = torch.einsum("knhw,nhw->khw", neighbours, weights)
+        # neighbour by neighbour: all of them stacked would not fit a processor's caches
+        total = torch.zeros_like(scores)
+        for neighbour, weight in zip(_neighbours(scores, settings.dilations), weights, strict=True):
+            total.addcmul_(neighbour, weight)
+        scores = total
     return scores
 
 
@@ -46,7 +51,7 @@ def affinity(image: Tensor, settings: Refine) -> Tensor:
     softmax_n( −mean_rgb (|ΔI| / (w σ))² ) + λ softmax_n( −(d / (w σ_d))² ), divided by 1 + λ, with σ the
     standard deviation of the colour over the neighbours and σ_d that of their distances d.
     """
-    neighbours = _neighbours(image, settings.dilations)
+    neighbours = torch.stack(list(_neighbours(image, settings.dilations)), 1)
     difference = (neighbours - image.unsqueeze(1)).abs()
     spread = neighbours.std(1, keepdim=True) * settings.color_width + 1e-8
     color = torch.softmax(-(difference / spread).square().mean(0), dim=0)
@@ -56,17 +61,15 @@ def affinity(image: Tensor, settings: Refine) -> Tensor:
     return (color + weight * nearness.view(-1, 1, 1)) / (1 + weight)
 
 
-def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """The maps [K, h, w] as each neighbour sees them, [K, N, h, w]; edges are repeated outwards."""
+def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
+    """The maps [K, h, w] as each neighbour sees them; edges are repeated outwards."""
     height, width = maps.shape[1:]
     reach = max(dilations)
     padded = functional.pad(maps.unsqueeze(0), (reach,) * 4, mode="replicate")[0]
-    shifted = [
-        padded[:, reach + dy * d : reach + dy * d + height, reach + dx * d : reach + dx * d + width]
-        for d in dilations
-        for dy, dx in NEIGHBOURS
-    ]
-    return torch.stack(shifted, 1)
+    for d in dilations:
+        for dy, dx in NEIGHBOURS:
+            top, left = reach + dy * d, reach + dx * d
+            yield padded[:, top : top + height, left : left + width]
 
 
 def _distances(dilations: tuple[int, ...]) -> Tensor:

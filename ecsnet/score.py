@@ -96,6 +96,7 @@ def run(
     Raises:
         UserError: with a line for each image without label, of another size, or with a changed file.
     """
+    assert what in WHATS, what
     names = read_classes(classes)
     masks = LabelTable(truth, root)
     thresholds = np.unique([*CAM_THRESHOLDS, settings.cam_threshold]).astype(np.float32)
@@ -161,11 +162,11 @@ def _sum_over_images(masks: LabelTable, count: Counter, threads: int) -> np.ndar
     with ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(lambda part: _sum_part(part, masks, count), parts))
     raise_problems([line for _, problems in results for line in problems], "Some images cannot be scored:")
-    return np.sum([total for total, _ in results], axis=0)
+    return sum((total for total, _ in results), start=np.zeros(1, np.int64))
 
 
-def _sum_part(image_ids: list[str], masks: LabelTable, count: Counter) -> tuple[np.ndarray | int, list[str]]:
-    total: np.ndarray | int = 0
+def _sum_part(image_ids: list[str], masks: LabelTable, count: Counter) -> tuple[np.ndarray, list[str]]:
+    total = np.zeros(1, np.int64)  # takes the counts' shape with the first image; a part may have none
     problems = []
     for image_id in image_ids:
         try:

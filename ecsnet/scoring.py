@@ -30,7 +30,8 @@ def count_pixels(truth: np.ndarray, labels: np.ndarray, classes: int) -> np.ndar
         UserError: the sizes differ, or a value is none of the classes.
     """
     if truth.shape != labels.shape:
-        raise UserError(f"the label is {_size(labels)} pixels, its true mask {_size(truth)}")
+        sizes = f"the label is {_size(labels)} pixels, its true mask {_size(truth)}"
+        raise UserError(f"{sizes}; rerun the stage that wrote the label")
     pairs = truth.ravel().astype(np.intp) * 256 + labels.ravel()
     counts = np.bincount(pairs, minlength=1 << 16).reshape(256, 256)
     size = classes + 1
@@ -38,7 +39,8 @@ def count_pixels(truth: np.ndarray, labels: np.ndarray, classes: int) -> np.ndar
         unknown = np.flatnonzero(totals[size:IGNORE])
         if len(unknown):
             raise UserError(
-                f"the {kind} has the value {size + unknown[0]}, which is none of {classes} classes"
+                f"the {kind} has the value {size + unknown[0]}, but there are only {classes} classes; "
+                "correct dataset.classes, or rerun the stage that wrote the file"
             )
     return np.concatenate([counts[:size, :size], counts[:size, IGNORE:]], axis=1)
 

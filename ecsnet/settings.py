@@ -117,6 +117,13 @@ class Backbone:
         "times the work in the last layers",
         choices=(8, 16, 32),
     )
+    level: int = setting(
+        -1,
+        "feature level, counted from the last. -2 stops one stage earlier: finer maps of smaller context, "
+        "in less time; for small objects or small pictures",
+        low=-4,
+        high=-1,
+    )
     stride_in_1x1: bool = setting(
         False, "for ResNet weights from Caffe or Keras, whose stride sits on the first 1×1 convolution"
     )

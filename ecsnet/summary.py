@@ -63,12 +63,12 @@ def _rows(record: ScoreRecord) -> list[dict[str, str | float | None]]:
 
 
 def _ratio(records: list[ScoreRecord]) -> list[dict[str, str | float | None]]:
-    by_what = {record.what: record for record in records}
-    bound = by_what["supervised"].metrics["miou"] if "supervised" in by_what else None
-    if not bound or "val" not in by_what:
+    mious = {record.what: record.metrics["miou"] for record in records}
+    found, bound = mious.get("val"), mious.get("supervised")
+    if found is None or not bound:
         return []
-    value = 100 * by_what["val"].metrics["miou"] / bound
-    return [{"what": "val", "split": by_what["val"].split, "metric": RATIO, "value": value}]
+    split = next(record.split for record in records if record.what == "val")
+    return [{"what": "val", "split": split, "metric": RATIO, "value": 100 * found / bound}]
 
 
 def _align(lines: list[list[str]]) -> str:

@@ -1,0 +1,39 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ecsnet.grids import argmax_labels, resize_labels, resize_maps
+
+SIDES = st.integers(1, 12)
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 2**32 - 1))
+def test_resize_maps_is_torchs_corner_aligned_bilinear(h, w, height, width, seed):
+    maps = np.random.default_rng(seed).random((2, h, w)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(maps)[None], (height, width), mode="bilinear", align_corners=True
+    )[0]
+    np.testing.assert_allclose(resize_maps(maps, height, width), expected.numpy(), atol=1e-5)
+
+
+@given(arrays(np.uint8, st.tuples(SIDES, SIDES)))
+def test_resize_labels_to_the_same_size_changes_nothing(labels):
+    assert np.array_equal(resize_labels(labels, *labels.shape), labels)
+
+
+def test_resize_labels_takes_the_nearest_and_keeps_corners():
+    labels = np.array([[1, 2], [3, 255]], np.uint8)
+    assert resize_labels(labels, 4, 4).tolist() == [
+        [1, 1, 2, 2],
+        [1, 1, 2, 2],
+        [3, 3, 255, 255],
+        [3, 3, 255, 255],
+    ]
+
+
+def test_argmax_labels_gives_the_classes_own_numbers():
+    scores = np.zeros((3, 1, 3), np.float16)
+    scores[0, 0, 0] = scores[1, 0, 1] = scores[2, 0, 2] = 1
+    assert argmax_labels(scores, np.array([4, 20]), 1, 3).tolist() == [[0, 4, 20]]
