@@ -2,6 +2,7 @@
 #
 #   snakemake --cores 8 --resources gpu=2                      VOC 2012, config/config.yaml
 #   snakemake --cores 2 --configfile config/demo.yaml          the generated data set
+#   snakemake supervised --cores 8 --resources gpu=2           and the fully supervised bound
 #
 # A stage is one rule, one module ecsnet/<stage>.py, one section of the configuration, one folder
 # of results and one of logs, all with the same name.
@@ -10,7 +11,7 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config/config.yaml"
+configfile: workflow.source_path("config/config.yaml")
 
 
 include: "workflow/rules/common.smk"
@@ -39,12 +40,6 @@ rule all:
     input:
         f"{RESULTS}/summary.csv",
         FIGURES,
-
-
-rule supervised:
-    input:
-        rules.all.input,
-        f"{RESULTS}/score/supervised.json",
 
 
 onstart:

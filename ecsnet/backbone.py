@@ -1,7 +1,7 @@
 """Feature extractors from timm at any output stride, and the ImageNet weights they start from."""
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -29,9 +29,10 @@ class Features(nn.Module):
         super().__init__()
         body = _create(settings)
         self.body = body
-        self.channels = int(body.feature_info.channels()[-1])
-        self.stride = int(body.feature_info.reduction()[-1])
-        config = getattr(body, "pretrained_cfg", None) or timm.get_pretrained_cfg(settings.name).to_dict()
+        levels: Any = body.feature_info
+        self.channels = int(levels.channels()[-1])
+        self.stride = int(levels.reduction()[-1])
+        config: Any = body.pretrained_cfg
         for name in ("mean", "std"):
             value = getattr(settings, name) or config[name]
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
@@ -147,8 +148,3 @@ def _lite0_from_package(name: str) -> dict[str, Tensor]:
     wanted = timm.create_model(name).state_dict()
     assert [tensor.shape for tensor in packed.values()] == [tensor.shape for tensor in wanted.values()]
     return dict(zip(wanted, packed.values(), strict=True))
-
-
-def settings_of(values: dict) -> Backbone:
-    """Backbone settings from a weights file's metadata; the ImageNet weights no longer matter."""
-    return dataclasses.replace(Backbone(**values), weights="none")

@@ -28,15 +28,11 @@ from .store import Shard
 
 @dataclass(frozen=True)
 class Argument:
-    """A command line argument: its meaning and type, whether it is a list, whether it may be left out."""
+    """A command line argument: its meaning and type, and whether it is a list."""
 
     text: str
     kind: Callable[[str], Any] = Path
     many: bool = False
-    default: Any = inspect.Parameter.empty
-
-
-REQUIRED = inspect.Parameter.empty
 
 
 def shard(text: str) -> Shard:
@@ -59,7 +55,7 @@ ARGUMENTS = {
     "val_images": Argument("table of validation images, by prepare"),
     "classes": Argument("class names, by prepare"),
     "root": Argument("data root; the tables' picture paths are relative to it"),
-    "imagenet": Argument("ImageNet weights of the backbone (safetensors); random without", default=None),
+    "imagenet": Argument("ImageNet weights of the backbone (safetensors); random without"),
     "weights": Argument("trained network (safetensors)"),
     "maps": Argument("the shard's maps, by erase"),
     "labels": Argument("shards of labels, or a label table", many=True),
@@ -70,13 +66,13 @@ ARGUMENTS = {
     "ecs_labels": Argument("shards of ECS-Net's labels", many=True),
     "filtered": Argument("table of filtered labels"),
     "predictions": Argument("table of predictions"),
-    "truth": Argument("table of true masks, by check_masks", default=None),
-    "val_truth": Argument("table of the validation images' true masks", default=None),
+    "truth": Argument("table of true masks, by check_masks"),
+    "val_truth": Argument("table of the validation images' true masks"),
     "histories": Argument("loss tables of trainings", many=True),
     "scores": Argument("score files", many=True),
     "tables": Argument("label tables of shards", many=True),
     "masks": Argument("folder of true masks under the data root", str),
-    "list_name": Argument("only the images of this list", str, default=None),
+    "list_name": Argument("only the images of this list", str),
     "what": Argument("what is scored: cam, cam_refined, ecs_labels, filtered_labels, val, supervised", str),
     "split": Argument("name of the list that is scored", str),
     "source": Argument("what is scored: shards or a label table", many=True),
@@ -173,6 +169,15 @@ STAGES = {
 SINGLE = {("train_segmenter", "labels"), ("ecs_labels", "evidence"), ("ecs_labels", "regions")}
 """Arguments that are lists elsewhere, but one file for this stage."""
 
+OPTIONAL = {
+    ("check_masks", "list_name"),
+    ("train_cam", "imagenet"),
+    ("train_segmenter", "imagenet"),
+    ("figures", "truth"),
+    ("figures", "val_truth"),
+}
+"""Arguments that may be left out; the stage gets None."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 1 for a mistake of the user."""
@@ -239,13 +244,11 @@ def _add_stage(stages: Any, name: str, stage: Stage) -> None:
         parser.add_argument("--settings", metavar="JSON", default="{}", help="settings, see below")
     for key in stage.arguments.split():
         argument = ARGUMENTS[key]
-        required = argument.default is REQUIRED
         parser.add_argument(
             f"--{'source' if key == 'source_name' else key.replace('_', '-')}",
             dest=key,
             type=argument.kind,
-            required=required,
-            default=None if required else argument.default,
+            required=(name, key) not in OPTIONAL,
             nargs="+" if argument.many and (name, key) not in SINGLE else None,
             help=argument.text,
         )

@@ -45,16 +45,11 @@ def _parsed(path: Path, content: bytes) -> ast.Module:
 
 
 def _imports(path: Path, package: Path) -> set[str]:
+    """Names of the package's modules that a module imports by `from .name` or `from . import name`."""
     names: set[str] = set()
     for node in ast.walk(_parsed(path, path.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             names |= {node.module} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ecsnet"):
-            names |= (
-                {node.module.removeprefix("ecsnet.")} if "." in node.module else {a.name for a in node.names}
-            )  # type: ignore[union-attr]
-        elif isinstance(node, ast.Import):
-            names |= {a.name.removeprefix("ecsnet.") for a in node.names if a.name.startswith("ecsnet.")}
     return {name for name in names if _path(name, package).exists()}
 
 

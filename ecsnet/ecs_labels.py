@@ -64,7 +64,7 @@ def predict(
     for row, record in zip(absent, batch, strict=True):
         row[[0, *record.tags]] = False
     absent = absent.to(pictures.device)
-    grid = working_grid(*pictures.shape[2:], settings.refine.size)
+    grid = working_grid(pictures, settings.refine.size)
     predicted = probabilities(network, pictures, settings, grid, absent)
     if settings.predict == "both":
         masks = torch.from_numpy(np.stack([regions.get(record.id, "region") for record in batch]))

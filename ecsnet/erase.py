@@ -51,7 +51,8 @@ def maps_of_batch(
 ) -> list[dict[str, np.ndarray]]:
     """The arrays that `run` stores, for pictures [B, 3, H, W] of one shape."""
     pictures = pictures.to(device)
-    grid = tuple(-(-side // settings.grid_stride) for side in pictures.shape[2:])
+    height, width = (-(-side // settings.grid_stride) for side in pictures.shape[2:])
+    grid = (height, width)
     maps = activation_maps(network, pictures, settings, grid)
     present = [torch.tensor([tag - 1 for tag in record.tags], device=device) for record in batch]
     maxima = [maps[i, tags].amax((1, 2)) for i, tags in enumerate(present)]

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from .device import choose_device
+from .grids import resize_labels
 from .images import read_image, to_tensor
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
-from .grids import resize_labels
 from .palette import IGNORE
 from .progress import Progress
 from .refine import refine

@@ -141,7 +141,9 @@ def _filter_part(
         write_mask(path, full)
         note = {"kept": round(float((full != IGNORE).mean()), 4)}
         note |= {rule: round(float(mask.mean()), 4) for rule, mask in taken.items()}
-        label = LabelRecord(record.id, f"{folder.name}/{record.id}.png", fingerprint(path.read_bytes()), dropped)
+        label = LabelRecord(
+            record.id, f"{folder.name}/{record.id}.png", fingerprint(path.read_bytes()), dropped
+        )
         rows.append((label, note))
     return rows
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,7 +27,7 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: Backbone, classes: Sequence[str]) -> None:
         super().__init__()
-        self.spec = {"backbone": asdict(backbone), "classes": list(classes)}
+        self.spec: dict[str, Any] = {"backbone": asdict(backbone), "classes": list(classes)}
         self.features = Features(backbone)
         self.cam_head = nn.Conv2d(self.features.channels, len(classes), 1, bias=False)
 
@@ -68,7 +69,7 @@ class DeepLab(nn.Module):
 
     def __init__(self, backbone: Backbone, classes: Sequence[str], atrous_rates: Sequence[int]) -> None:
         super().__init__()
-        self.spec = {
+        self.spec: dict[str, Any] = {
             "backbone": asdict(backbone),
             "classes": list(classes),
             "atrous_rates": list(atrous_rates),
@@ -82,6 +83,7 @@ class DeepLab(nn.Module):
 
 
 Network = Classifier | EcsNet | DeepLab
+Kind = TypeVar("Kind", Classifier, EcsNet, DeepLab)
 
 
 def save_network(path: Path, network: Network, settings: object = None) -> None:
@@ -96,7 +98,7 @@ def save_network(path: Path, network: Network, settings: object = None) -> None:
         save_file(state, temporary, metadata)
 
 
-def load_network(path: Path, kind: type) -> Network:
+def load_network(path: Path, kind: type[Kind]) -> Kind:
     """Read a network that `save_network` wrote.
 
     Raises:
@@ -121,7 +123,7 @@ def load_network(path: Path, kind: type) -> Network:
     return network.eval()
 
 
-def _build(kind: type, spec: dict) -> Network:
+def _build(kind: type[Kind], spec: dict) -> Kind:
     backbone = parse(Backbone, spec.pop("backbone"), "backbone")
     return kind(backbone, **spec)
 
@@ -148,7 +150,7 @@ def set_training_mode(network: Network, batch_norm: str, batch_size: int) -> Non
         freeze_batch_norm(network)
 
 
-def new_network(network: Callable[[], Network], seed: int, imagenet: Path | None) -> Network:
+def new_network(network: Callable[[], Kind], seed: int, imagenet: Path | None) -> Kind:
     """Build a network with its new layers drawn from `seed`, its backbone from a weights file.
 
     Args:

@@ -28,7 +28,7 @@ def voc_palette() -> list[int]:
 
 def write_mask(path: Path, labels: np.ndarray) -> None:
     """Write class indices (uint8 [H, W]) as a palette PNG, atomically."""
-    assert labels.dtype == np.uint8 and labels.ndim == 2, (labels.dtype, labels.shape)
+    assert (labels.dtype, labels.ndim) == (np.uint8, 2), (labels.dtype, labels.shape)
     picture = Image.fromarray(labels)  # mode L; putpalette turns it into P
     picture.putpalette(voc_palette())
     with atomic_path(path) as temporary:

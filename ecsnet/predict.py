@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .device import autocast, choose_device, inference_batch
@@ -32,7 +33,7 @@ def run(
     """Write a palette PNG <folder>/<id>.png of each of the shard's images, and their label table `out`."""
     device = choose_device(runtime, threads)
     network = load_network(weights, DeepLab).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    classes = range(1, len(network.spec["classes"]) + 1)
+    classes = np.arange(1, len(network.spec["classes"]) + 1)
     records = shard.select(read_images(images, network.spec["classes"]))
     progress = Progress("predict", len(records), "images")
     written = []
@@ -41,7 +42,7 @@ def run(
             pictures = torch.stack([to_tensor(read_image(root / record.image)) for record in batch]).to(
                 device
             )
-            grid = working_grid(*pictures.shape[2:], settings.refine.size)
+            grid = working_grid(pictures, settings.refine.size)
             with autocast(device, runtime):
                 predicted = probabilities(network, pictures, settings, grid)
             for record, picture, scores in zip(batch, pictures, predicted, strict=True):

@@ -26,7 +26,7 @@ def refine(scores: Tensor, image: Tensor, settings: Refine) -> Tensor:
     Each result is a mean of scores with weights that sum to one, so that scores which add up to one
     over the classes still do.
     """
-    grid = working_grid(image.shape[1], image.shape[2], settings.size)
+    grid = working_grid(image, settings.size)
     scores = resize(scores.unsqueeze(0), grid)[0]
     if settings.rounds == 0:
         return scores
@@ -40,8 +40,9 @@ def refine(scores: Tensor, image: Tensor, settings: Refine) -> Tensor:
     return scores
 
 
-def working_grid(height: int, width: int, size: float) -> tuple[int, int]:
-    """The grid that a picture is refined on: its size times `size`, two cells a side at least."""
+def working_grid(picture: Tensor, size: float) -> tuple[int, int]:
+    """The grid that a picture [..., H, W] is refined on: its size times `size`, two cells a side at least."""
+    height, width = picture.shape[-2:]
     return max(2, round(height * size)), max(2, round(width * size))
 
 

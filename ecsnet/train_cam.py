@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .images import RandomCrops
 from .losses import tag_loss
-from .networks import Classifier, Network, new_network
+from .networks import Classifier, new_network
 from .settings import Runtime, TrainCam
 from .tables import read_classes, read_images
 from .training import Batch, Job, train
@@ -36,6 +36,6 @@ def run(
     train(Job("train_cam", network, crops, loss, settings, runtime, threads, inputs, out, history))
 
 
-def loss(network: Network, batch: Batch) -> dict[str, Tensor]:
+def loss(network: Classifier, batch: Batch) -> dict[str, Tensor]:
     """The tags' loss."""
     return {"tag_loss": tag_loss(network(batch["image"]), batch["tags"])}

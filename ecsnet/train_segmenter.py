@@ -8,7 +8,7 @@ from torch import Tensor
 from .errors import UserError
 from .images import RandomCrops
 from .losses import segmentation_loss
-from .networks import DeepLab, Network, new_network
+from .networks import DeepLab, new_network
 from .palette import IGNORE, read_mask
 from .settings import Runtime, TrainSegmenter
 from .tables import ImageRecord, read_classes, read_images, read_labels
@@ -49,8 +49,8 @@ def run(
     def maps(record: ImageRecord) -> dict[str, np.ndarray]:
         return {"label": read_label(paths[record.id], record, len(names))}
 
-    def loss(network: Network, batch: Batch) -> dict[str, Tensor]:
-        logits = network.segment(batch["image"])  # type: ignore[operator]
+    def loss(network: DeepLab, batch: Batch) -> dict[str, Tensor]:
+        logits = network.segment(batch["image"])
         return {"segmentation_loss": segmentation_loss(logits, batch["label"], settings.balanced)}
 
     crops = RandomCrops(records, root, settings, network.features.mean, len(names), maps)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -27,7 +28,7 @@ from .settings import Runtime, Training
 from .store import atomic_path, fingerprint, write_text
 
 Batch = dict[str, Tensor]
-Loss = Callable[[Network, Batch], dict[str, Tensor]]
+Loss = Callable[[Any, Batch], dict[str, Tensor]]
 """Named loss terms of a batch; their sum is minimised."""
 
 HISTORY_ROWS = 50

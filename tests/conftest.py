@@ -18,7 +18,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_backbone() -> Backbone:
     """A backbone that is quick to build and run, with random weights."""
     return Backbone(name="resnet18", weights="none")

@@ -39,7 +39,9 @@ def test_the_first_and_last_cell_see_the_first_and_last_pixel(name):
 
 
 def test_normalisation_is_that_of_the_weights_unless_given():
-    assert Features(Backbone(name="tf_efficientnet_lite0", weights="none")).mean.flatten().tolist() == [0.5] * 3
+    assert (
+        Features(Backbone(name="tf_efficientnet_lite0", weights="none")).mean.flatten().tolist() == [0.5] * 3
+    )
     given = Features(Backbone(name="resnet18", weights="none", mean=(0.1, 0.2, 0.3), std=(1, 1, 1)))
     assert given.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 
@@ -59,7 +61,10 @@ def test_weights_come_back_through_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [("resnet50", "has the shape"), ("tf_efficientnet_lite0", "tensors are missing, the first is conv1.weight")],
+    [
+        ("resnet50", "has the shape"),
+        ("tf_efficientnet_lite0", "tensors are missing, the first is conv1.weight"),
+    ],
 )
 def test_weights_of_another_network_are_refused(tmp_path, other, message):
     save_file(timm.create_model(other).state_dict(), tmp_path / "weights.safetensors")
@@ -93,7 +98,9 @@ def test_stride_in_1x1_moves_every_stride_and_keeps_the_maps_size():
     move_stride_to_1x1(moved)
     assert plain.layer2[0].conv2.stride == moved.layer2[0].conv1.stride == (2, 2)
     assert moved.layer2[0].conv2.stride == (1, 1)
-    features = Features(Backbone(name="resnet50", weights="none", output_stride=16, stride_in_1x1=True)).eval()
+    features = Features(
+        Backbone(name="resnet50", weights="none", output_stride=16, stride_in_1x1=True)
+    ).eval()
     with torch.inference_mode():
         assert features(torch.rand(1, 3, 65, 65)).shape[2:] == (5, 5)
 
@@ -103,7 +110,11 @@ def test_stride_in_1x1_needs_bottlenecks():
         Features(Backbone(name="resnet18", weights="none", stride_in_1x1=True))
 
 
-IMAGENET = {"cat": range(281, 294), "dog": range(151, 269), "bird": (*range(7, 25), *range(80, 101), *range(127, 147))}
+IMAGENET = {
+    "cat": range(281, 294),
+    "dog": range(151, 269),
+    "bird": (*range(7, 25), *range(80, 101), *range(127, 147)),
+}
 """ImageNet's numbers for VOC's animals (cats with big cats, as photographs of cats go)."""
 
 
@@ -124,7 +135,9 @@ def share_named_right(network, mean, std):
     return sum(right) / len(right)
 
 
-@pytest.mark.skipif(not (RESNET50.exists() and SUBSET.exists()), reason="shared weights or photographs are absent")
+@pytest.mark.skipif(
+    not (RESNET50.exists() and SUBSET.exists()), reason="shared weights or photographs are absent"
+)
 def test_a_real_resnet50_names_photographs_with_stride_in_1x1_and_worse_without():
     features = Features(Backbone())
     shares = {}
@@ -138,5 +151,3 @@ def test_a_real_resnet50_names_photographs_with_stride_in_1x1_and_worse_without(
     print(json.dumps({str(key): value for key, value in shares.items()}))
     assert shares[True] >= 0.8
     assert shares[True] - shares[False] >= 0.05
-
-

@@ -6,7 +6,7 @@ from ecsnet import digest
 from ecsnet.cli import STAGES
 
 
-@pytest.fixture()
+@pytest.fixture
 def package(tmp_path):
     copy = tmp_path / "ecsnet"
     shutil.copytree(digest.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -36,7 +36,12 @@ def test_modules_are_followed():
     ("module", "old", "new", "changed"),
     [
         ("cam", '"""Class activation maps, and', '"""CAMs, and', False),
-        ("cam", "return cams.amax(0) >= threshold", "# why\n    return (cams.amax(0)\n        >= threshold)", False),
+        (
+            "cam",
+            "return cams.amax(0) >= threshold",
+            "# why\n    return (cams.amax(0)\n        >= threshold)",
+            False,
+        ),
         ("cam", "return cams.amax(0) >= threshold", "return cams.amax(0) > threshold", True),
         ("views", "count += 1", "count += 2", True),
         ("settings", "class Erase(Views):", "class Erase(Views):\n    other = 1\n", False),

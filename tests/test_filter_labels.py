@@ -14,7 +14,9 @@ OFF = {"drop_share": 0.0, "agreement": 1.0, "speck": 0.0, "drop_image": False}
 def scores_of(best, confidence):
     """Scores [2, h, w] whose best is the given label (0 or 1) with the given confidence."""
     best, confidence = np.array(best), np.array(confidence, np.float32)
-    return np.stack([np.where(best == 0, confidence, 1 - confidence), np.where(best == 1, confidence, 1 - confidence)])
+    return np.stack(
+        [np.where(best == 0, confidence, 1 - confidence), np.where(best == 1, confidence, 1 - confidence)]
+    )
 
 
 def test_thresholds_are_each_classes_own_quantile():
@@ -40,8 +42,14 @@ def test_each_rule_takes_its_pixels_and_they_add_up():
     evidence = scores_of(best, np.full((4, 4), 0.9))
     evidence[:, 1, 3] = [0.95, 0.05]  # the evidence is sure of background, the label says 1
     settings = FilterLabels(drop_share=0, agreement=0.8, speck=0.1, drop_image=False)
-    labels, taken = reliable(scores_of(best, confidence), np.array([1]), evidence, np.array([600, 600]), settings)
-    assert {rule: int(mask.sum()) for rule, mask in taken.items()} == {"confidence": 1, "agreement": 1, "speck": 1}
+    labels, taken = reliable(
+        scores_of(best, confidence), np.array([1]), evidence, np.array([600, 600]), settings
+    )
+    assert {rule: int(mask.sum()) for rule, mask in taken.items()} == {
+        "confidence": 1,
+        "agreement": 1,
+        "speck": 1,
+    }
     assert [labels[0, 0], labels[1, 3], labels[3, 0]] == [IGNORE] * 3
     assert (labels == IGNORE).sum() == 3
 
@@ -54,7 +62,7 @@ def test_rules_can_be_switched_off():
     assert IGNORE not in labels
 
 
-@pytest.fixture()
+@pytest.fixture
 def stage(tmp_path):
     """Two images in two shards: one sure of its cat, one whose dog is lost in doubt."""
     names = ["cat", "dog"]

@@ -15,11 +15,13 @@ def record(name, width=40, height=30, tags=(1,)):
     return ImageRecord(name, f"{name}.png", width, height, tags, "")
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     generator = np.random.default_rng(0)
     for name in "abc":
-        Image.fromarray(generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+        Image.fromarray(generator.integers(0, 256, (30, 40, 3), dtype=np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
     return tmp_path
 
 
@@ -76,7 +78,9 @@ def test_items(folder):
 @pytest.mark.parametrize("scale", [(0.5, 0.5), (2.0, 2.0)])
 def test_pictures_and_maps_are_cropped_alike(folder, scale):
     # a map that follows the picture: bright where the picture is
-    Image.fromarray(np.kron(np.eye(4, dtype=np.uint8), np.full((10, 10), 255, np.uint8))).save(folder / "d.png")
+    Image.fromarray(np.kron(np.eye(4, dtype=np.uint8), np.full((10, 10), 255, np.uint8))).save(
+        folder / "d.png"
+    )
     stream = RandomCrops(
         [record("d", 40, 40)],
         folder,

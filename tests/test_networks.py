@@ -2,13 +2,21 @@ import pytest
 import torch
 
 from ecsnet.errors import UserError
-from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network, new_network, save_network, set_training_mode
+from ecsnet.networks import (
+    Classifier,
+    DeepLab,
+    EcsNet,
+    load_network,
+    new_network,
+    save_network,
+    set_training_mode,
+)
 from ecsnet.settings import TrainCam
 
 CLASSES = ["cat", "dog", "sheep"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def networks(small_backbone):
     return {
         Classifier: Classifier(small_backbone, CLASSES),
@@ -91,7 +99,11 @@ def test_a_batch_of_one_image_trains(networks):
 
 def test_new_layers_follow_the_seed(small_backbone):
     def heads(seed):
-        return new_network(lambda: EcsNet(small_backbone, CLASSES, 16, 2), seed, None).segmentation_head[0].weight
+        return (
+            new_network(lambda: EcsNet(small_backbone, CLASSES, 16, 2), seed, None)
+            .segmentation_head[0]
+            .weight
+        )
 
     assert torch.equal(heads(1), heads(1))
     assert not torch.equal(heads(1), heads(2))

@@ -68,4 +68,4 @@ def test_no_rounds_only_resizes():
 
 @pytest.mark.parametrize(("side", "size", "expected"), [(100, 0.5, 50), (1, 0.5, 2), (333, 1.0, 333)])
 def test_working_grid(side, size, expected):
-    assert working_grid(side, side, size) == (expected, expected)
+    assert working_grid(torch.empty(3, side, side), size) == (expected, expected)

@@ -34,7 +34,7 @@ def squared_error(network, batch):
     return {"error": (network(batch["image"]) - batch["tags"][:, 0]).square().mean()}
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     generator = np.random.default_rng(0)
     for index in range(5):
@@ -45,13 +45,17 @@ def folder(tmp_path):
 
 
 def job(folder, name="out", loss=squared_error, **changes):
-    runtime = Runtime(workers=0, **{key: changes.pop(key) for key in ("checkpoint_seconds",) if key in changes})
+    runtime = Runtime(
+        workers=0, **{key: changes.pop(key) for key in ("checkpoint_seconds",) if key in changes}
+    )
     settings = Training(**{"epochs": 8, "batch_size": 2, "crop_size": 33, "learning_rate": 0.01, **changes})
     records = [ImageRecord(str(index), f"{index}.png", 40, 40, (1,) * (index % 2), "") for index in range(5)]
     crops = RandomCrops(records, folder, settings, torch.zeros(3), 1)
     out = folder / name / "weights.safetensors"
     inputs = [folder / "train.csv"]
-    return Job("train_cam", Tiny(), crops, loss, settings, runtime, 1, inputs, out, out.with_name("history.csv"))
+    return Job(
+        "train_cam", Tiny(), crops, loss, settings, runtime, 1, inputs, out, out.with_name("history.csv")
+    )
 
 
 def outputs(job):
@@ -144,14 +148,20 @@ def test_a_state_that_does_not_fit_is_not_used(folder, change, capsys):
         path.write_bytes(path.read_bytes()[:-1])
     train(again)
     assert "starts anew" in capsys.readouterr().out
-    whole = dataclasses.replace(again, network=Tiny(), out=folder / "w" / "w.safetensors", history=folder / "w" / "h.csv")
+    whole = dataclasses.replace(
+        again, network=Tiny(), out=folder / "w" / "w.safetensors", history=folder / "w" / "h.csv"
+    )
     train(whole)
     assert outputs(again) == outputs(whole)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(folder):
-    todo = job(folder, "diverged", lambda network, batch: {"error": network(batch["image"]).sum() * float("nan")})
-    with pytest.raises(UserError, match=r"train_cam: the loss is not finite at step 1 of 20.*train_cam\.learning_rate"):
+    todo = job(
+        folder, "diverged", lambda network, batch: {"error": network(batch["image"]).sum() * float("nan")}
+    )
+    with pytest.raises(
+        UserError, match=r"train_cam: the loss is not finite at step 1 of 20.*train_cam\.learning_rate"
+    ):
         train(todo)
     assert not todo.out.exists()
     assert not todo.history.exists()

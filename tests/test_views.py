@@ -42,5 +42,7 @@ def test_average_views_averages_scales_and_undoes_the_mirror():
 def test_average_views_is_the_mean():
     constants = iter([1.0, 2.0, 6.0])
     views = Views(scales=(0.5, 1.0, 2.0), flip=False)
-    maps = average_views(lambda view: torch.full((1, 2, 3, 3), next(constants)), torch.zeros(1, 3, 32, 32), views, 16, (4, 4))
+    maps = average_views(
+        lambda view: torch.full((1, 2, 3, 3), next(constants)), torch.zeros(1, 3, 32, 32), views, 16, (4, 4)
+    )
     assert torch.equal(maps, torch.full((1, 2, 4, 4), 3.0))

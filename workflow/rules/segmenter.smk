@@ -9,10 +9,6 @@ rule train_segmenter:
     output:
         weights=f"{RESULTS}/train_segmenter/weights.safetensors",
         history=f"{RESULTS}/train_segmenter/history.csv",
-    params:
-        settings=section("train_segmenter"),
-        code=code("train_segmenter"),
-        imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
     log:
         f"{LOGS}/train_segmenter.log",
     benchmark:
@@ -22,6 +18,10 @@ rule train_segmenter:
         gpu=1,
         mem_mb=16000,
         runtime=1440,
+    params:
+        settings=section("train_segmenter"),
+        code=code("train_segmenter"),
+        imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
     shell:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {ROOT:q} --labels {input.labels} --label-root {RESULTS} {params.imagenet}"
@@ -37,10 +37,6 @@ rule train_supervised:
     output:
         weights=f"{RESULTS}/supervised/weights.safetensors",
         history=f"{RESULTS}/supervised/history.csv",
-    params:
-        settings=section("train_segmenter"),
-        code=code("train_segmenter"),
-        imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
     log:
         f"{LOGS}/supervised/train.log",
     benchmark:
@@ -50,6 +46,10 @@ rule train_supervised:
         gpu=1,
         mem_mb=16000,
         runtime=1440,
+    params:
+        settings=section("train_segmenter"),
+        code=code("train_segmenter"),
+        imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
     shell:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {ROOT:q} --labels {input.labels} --label-root {ROOT:q} {params.imagenet}"
@@ -63,10 +63,6 @@ rule predict:
         weights=rules.train_segmenter.output.weights,
     output:
         f"{RESULTS}/predict/shards/{{scatteritem}}.csv",
-    params:
-        settings=section("predict"),
-        code=code("predict"),
-        folder=f"{RESULTS}/predict",
     log:
         f"{LOGS}/predict/{{scatteritem}}.log",
     benchmark:
@@ -76,6 +72,10 @@ rule predict:
         gpu=1,
         mem_mb=8000,
         runtime=120,
+    params:
+        settings=section("predict"),
+        code=code("predict"),
+        folder=f"{RESULTS}/predict",
     shell:
         "ecsnet predict --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
         " --weights {input.weights} --shard {wildcards.scatteritem} --folder {params.folder} --out {output}"
@@ -88,14 +88,14 @@ use rule predict as predict_supervised with:
         weights=rules.train_supervised.output.weights,
     output:
         f"{RESULTS}/supervised/predict/shards/{{scatteritem}}.csv",
-    params:
-        settings=section("predict"),
-        code=code("predict"),
-        folder=f"{RESULTS}/supervised/predict",
     log:
         f"{LOGS}/supervised/predict/{{scatteritem}}.log",
     benchmark:
         f"{LOGS}/supervised/predict/{{scatteritem}}.benchmark.tsv"
+    params:
+        settings=section("predict"),
+        code=code("predict"),
+        folder=f"{RESULTS}/supervised/predict",
 
 
 rule gather_labels:
@@ -103,14 +103,14 @@ rule gather_labels:
         gather.shard(rules.predict.output),
     output:
         f"{RESULTS}/predict.csv",
-    params:
-        code=code("gather_labels"),
-        folder=f"{RESULTS}/predict",
     log:
         f"{LOGS}/predict/gather.log",
     benchmark:
         f"{LOGS}/predict/gather.benchmark.tsv"
     localrule: True
+    params:
+        code=code("gather_labels"),
+        folder=f"{RESULTS}/predict",
     shell:
         "ecsnet gather_labels --tables {input} --folder {params.folder} --out {output} 2>&1 | tee {log}"
 
@@ -120,10 +120,10 @@ use rule gather_labels as gather_supervised with:
         gather.shard(rules.predict_supervised.output),
     output:
         f"{RESULTS}/supervised/predict.csv",
-    params:
-        code=code("gather_labels"),
-        folder=f"{RESULTS}/supervised/predict",
     log:
         f"{LOGS}/supervised/predict/gather.log",
     benchmark:
         f"{LOGS}/supervised/predict/gather.benchmark.tsv"
+    params:
+        code=code("gather_labels"),
+        folder=f"{RESULTS}/supervised/predict",

@@ -1,0 +1,209 @@
+"""The real Snakefile on a very small generated data set: every stage, as its user runs it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from ecsnet.demo import DEMO_CLASSES
+from ecsnet.palette import read_mask
+
+BACKBONE = {"name": "resnet18", "weights": "none"}
+SMALL = {"epochs": 1, "batch_size": 4, "crop_size": 65}
+CONFIG = {
+    "run": "tiny",
+    "shards": 2,
+    "rounds": 2,
+    "dataset": {
+        "kind": "demo",
+        "root": "resources/demo",
+        "train_list": "train",
+        "val_list": "val",
+        "classes": list(DEMO_CLASSES),
+    },
+    "demo": {"train_images": 8, "val_images": 4, "width": 96, "height": 64},
+    "train_cam": {**SMALL, "backbone": BACKBONE},
+    "erase": {"scales": [1.0]},
+    "train_ecs": {**SMALL, "head_channels": 8},
+    "ecs_labels": {"scales": [1.0]},
+    "train_segmenter": {**SMALL, "backbone": BACKBONE},
+    "predict": {"scales": [1.0]},
+    "score": {"train_list": "train"},
+    "supervised": {"enabled": True, "masks": "SegmentationClass"},
+    "figures": {"panels": 3, "columns": 2},
+}
+STAGES = {
+    "demo", "prepare", "check_masks", "train_cam", "erase", "evidence", "train_ecs", "ecs_labels",
+    "filter_labels", "train_segmenter", "train_supervised", "predict", "predict_supervised",
+    "gather_labels", "gather_supervised", "score", "summary", "figures",
+}  # fmt: skip
+
+
+def snakemake(folder, *arguments, config=CONFIG):
+    """Run the real Snakefile in a folder of its own; the finished process."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", "--cores", "2",
+        "--configfile", "config.yaml", *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"}
+    return subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
+    )  # fmt: skip
+
+
+def planned(folder, config=CONFIG, arguments=()):
+    """The rules that a dry run would run."""
+    result = snakemake(folder, "-n", *arguments, config=config)
+    assert result.returncode == 0, result.stdout
+    table = result.stdout.split("Job stats:")[-1].split("\n\n")[0]
+    rules = set(re.findall(r"^(\w+) +\d+$", table, re.MULTILINE))
+    return rules - {"all", "total"}
+
+
+def changed(section, **values):
+    return {**CONFIG, section: {**CONFIG.get(section, {}), **values}}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a finished run, and what the run printed."""
+    folder = tmp_path_factory.mktemp("run")
+    result = snakemake(folder)
+    assert result.returncode == 0, result.stdout
+    return folder, result.stdout
+
+
+@pytest.mark.timeout(600)
+def test_the_run_ends_with_its_table(finished):
+    folder, output = finished
+    table = pd.read_csv(folder / "results/tiny/summary.csv")
+    assert list(table.columns) == ["what", "split", "metric", "value"]
+    assert set(table.what) == {"cam", "cam_refined", "ecs_labels", "filtered_labels", "val", "supervised"}
+    assert table.value.between(0, 100).all() or (table.metric == "ratio_to_supervised").any()
+    assert "filtered_labels" in output.split("steps (100%) done")[-1]  # printed at the very end
+
+
+def test_every_rule_leaves_a_log_with_its_command_and_a_benchmark(finished):
+    folder, _ = finished
+    logs = sorted((folder / "logs").rglob("*.log"))
+    stages = {log.read_text().split()[1] for log in logs}
+    assert stages >= {name for name in STAGES if "supervised" not in name}
+    assert all(log.read_text().startswith("ecsnet ") for log in logs)
+    assert len(list((folder / "logs").rglob("*.benchmark.tsv"))) == len(logs)
+
+
+def test_labels_and_predictions_are_palette_pngs_of_every_image(finished):
+    folder, _ = finished
+    for name, split, count in (("filter_labels", "train", 8), ("predict", "val", 4)):
+        masks = sorted((folder / "results/tiny" / name).glob("*.png"))
+        assert [mask.stem for mask in masks] == [
+            f"demo_{split}_{number:04d}" for number in range(1, count + 1)
+        ]
+        values = np.unique(np.concatenate([read_mask(mask).ravel() for mask in masks]))
+        assert set(values) <= {*range(len(DEMO_CLASSES) + 1), 255}
+
+
+def test_pictures_are_there(finished):
+    folder, _ = finished
+    names = {path.name for path in (folder / "results/tiny/figures").glob("*.png")}
+    assert names == {"panels.png", "predictions.png", "curves.png", "iou.png", "confusion.png"}
+
+
+def test_no_artifact_holds_an_absolute_path(finished):
+    folder, _ = finished
+    artifacts = [path for path in (folder / "results").rglob("*") if path.is_file()]
+    assert len(artifacts) > 40
+    assert [path for path in artifacts if str(folder).encode() in path.read_bytes()] == []
+
+
+def test_a_second_run_does_nothing(finished):
+    folder, _ = finished
+    result = snakemake(folder)
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout
+
+
+FROM_FILTER = {
+    "filter_labels", "train_segmenter", "predict", "gather_labels", "score", "summary", "figures",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        ("runtime", {"checkpoint_seconds": 1, "inference_batch": 3}, set()),
+        ("figures", {"panels": 4}, {"figures"}),
+        ("filter_labels", {"drop_share": 0.2}, FROM_FILTER),
+        ("predict", {"scales": [1.5]}, {"predict", "predict_supervised", "gather_labels", "gather_supervised",
+                                        "score", "summary", "figures"}),
+    ],
+)  # fmt: skip
+def test_what_a_changed_setting_reruns(finished, section, values, expected):
+    folder, _ = finished
+    assert planned(folder, changed(section, **values)) == expected
+
+
+def test_swapped_values_are_noticed(finished):
+    folder, _ = finished
+    swapped = changed("erase", threshold=0.4)
+    assert "erase" in planned(folder, swapped)
+    swapped = changed("filter_labels", agreement=0.1, drop_share=0.8)  # their defaults, swapped
+    assert planned(folder, swapped) == FROM_FILTER
+
+
+def test_a_typo_is_refused_before_any_job(tmp_path):
+    result = snakemake(tmp_path, config=changed("erase", treshold=0.4))
+    assert result.returncode == 1
+    assert "erase.treshold: unknown setting 'treshold'; did you mean threshold?" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_missing_data_root_ends_in_prepare_with_one_message(tmp_path):
+    config = {**CONFIG, "dataset": {**CONFIG["dataset"], "kind": "voc", "root": "nowhere"}}
+    result = snakemake(tmp_path, config=config)
+    assert result.returncode == 1
+    assert "nowhere" in result.stdout
+    assert "Traceback" not in result.stdout
+    left = [
+        path.relative_to(tmp_path).as_posix() for path in (tmp_path / "results").rglob("*") if path.is_file()
+    ]
+    assert left == ["results/tiny/prepare/problems.csv"]
+
+
+def test_planning_the_default_config_is_quick_and_imports_no_torch(tmp_path):
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONPROFILEIMPORTTIME": "1"}
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--snakefile", str(REPOSITORY / "Snakefile")],
+        cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-2000:]
+    imported = set(re.findall(r"\| +([\w.]+)$", result.stderr, re.MULTILINE))
+    assert "ecsnet.settings" in imported
+    assert not imported & {"torch", "timm", "torchvision", "scipy", "matplotlib"}
+
+
+def test_rule_and_stage_names_agree():
+    rules = set()
+    for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
+        rules |= set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)", path.read_text(), re.MULTILINE))
+    assert rules == STAGES | {"fetch_weights", "supervised"}
+
+
+def test_gpu_rules_declare_what_they_need():
+    text = "".join(path.read_text() for path in Path(REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    for name in ("train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "train_segmenter", "predict"):
+        rule = text.split(f"\nrule {name}:")[1].split("\nrule ")[0]
+        for word in ("gpu=1", "threads:", "mem_mb=", "runtime="):
+            assert word in rule, (name, word)
