@@ -1,7 +1,5 @@
 """Class activation maps, and what they find erased from the picture."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,23 +9,35 @@ from .settings import Erase
 from .views import average_views, resize
 
 
-def activation_maps(network: Classifier, images: Tensor, settings: Erase, grid: tuple[int, int]) -> Tensor:
-    """R(x): ReLU of the class maps, averaged over views; float32 [B, C, *grid], not normalised."""
-    maps_of = partial(_positive_maps, network)
-    return average_views(maps_of, images, settings, network.features.stride, grid)
+def activation_maps(
+    network: Classifier, images: Tensor, settings: Erase, grid: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Class activation maps and class probabilities of images [B, 3, H, W] in [0, 1].
 
+    Returns:
+        R(x): ReLU of the class maps, mean over the views, float32 [B, C, *grid], not normalised; and the
+        sigmoid of the classes' scores, mean over the views, float32 [B, C].
+    """
+    scores = []
 
-def _positive_maps(network: Classifier, images: Tensor) -> Tensor:
-    return functional.relu(network(images))
+    def maps_of(view: Tensor) -> Tensor:
+        maps = network(view).float()
+        scores.append(maps.mean((2, 3)))
+        return functional.relu(maps)
+
+    maps = average_views(maps_of, images, settings, network.features.stride, grid)
+    return maps, torch.sigmoid(torch.stack(scores).mean(0))
 
 
 def normalise(maps: Tensor, maximum: Tensor) -> Tensor:
     """Maps [K, h, w] over each class's `maximum` [K], clipped to [0, 1].
 
     The erased image's maps are divided by the *original's* maxima. That keeps the two comparable: where
-    nothing of the class is left, the erased map stays small. Its own maximum would blow noise up.
+    nothing of the class is left, the erased map stays small. Its own maximum would blow noise up. A class
+    whose maximum is zero has no evidence to be compared with: its map is zero.
     """
-    return (maps / maximum.clamp(min=1e-6).view(-1, 1, 1)).clamp(0, 1)
+    maximum = maximum.view(-1, 1, 1)
+    return torch.where(maximum > 1e-6, maps / maximum.clamp(min=1e-6), 0).clamp(0, 1)
 
 
 def erased_region(cams: Tensor, threshold: float) -> Tensor:

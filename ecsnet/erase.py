@@ -53,15 +53,15 @@ def maps_of_batch(
     pictures = pictures.to(device)
     height, width = (-(-side // settings.grid_stride) for side in pictures.shape[2:])
     grid = (height, width)
-    maps = activation_maps(network, pictures, settings, grid)
+    maps, probability = activation_maps(network, pictures, settings, grid)
     present = [torch.tensor([tag - 1 for tag in record.tags], device=device) for record in batch]
     maxima = [maps[i, tags].amax((1, 2)) for i, tags in enumerate(present)]
     cams = [normalise(maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
     regions = torch.stack([erased_region(cam, settings.threshold) for cam in cams])
     erased_pictures = erase(pictures, regions, network.features.mean)
-    erased_maps = activation_maps(network, erased_pictures, settings, grid)
+    erased_maps, erased_probability = activation_maps(network, erased_pictures, settings, grid)
     erased_cams = [normalise(erased_maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
-    probability = torch.stack([_probability(network, pictures), _probability(network, erased_pictures)])
+    probability = torch.stack([probability, erased_probability])
     return [
         {
             "classes": np.array(record.tags, np.uint8),
@@ -72,8 +72,3 @@ def maps_of_batch(
         }
         for i, record in enumerate(batch)
     ]
-
-
-def _probability(network: Classifier, pictures: Tensor) -> Tensor:
-    """Class probabilities [B, C] at the pictures' own scale."""
-    return torch.sigmoid(network(pictures).float().mean((2, 3)))

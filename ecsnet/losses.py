@@ -19,7 +19,7 @@ def tag_loss(class_maps: Tensor, tags: Tensor) -> Tensor:
 
     −mean_c [ t log σ(s) + (1 − t) log(1 − σ(s)) ], s the spatial mean of the class's map.
     """
-    return functional.multilabel_soft_margin_loss(class_maps.mean((2, 3)), tags)
+    return functional.multilabel_soft_margin_loss(class_maps.float().mean((2, 3)), tags)
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, balanced: bool) -> Tensor:

@@ -15,7 +15,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from .backbone import Features, load_imagenet
 from .errors import UserError
-from .settings import Backbone, parse
+from .settings import Backbone, Training, parse
 from .store import atomic_path
 
 
@@ -136,16 +136,33 @@ def freeze_batch_norm(module: nn.Module) -> None:
             layer.requires_grad_(False)
 
 
-def set_training_mode(network: Network, batch_norm: str, batch_size: int) -> None:
-    """Training mode with the backbone's batch norm frozen or live.
+def freeze_levels(features: Features, count: int) -> None:
+    """Keep the weights of a backbone's first `count` feature levels, and of all layers before them."""
+    if count == 0:
+        return
+    levels = features.body.feature_info.info  # type: ignore[union-attr]
+    if count >= len(levels):  # type: ignore[arg-type]
+        raise UserError(f"frozen_levels: {count} of {len(levels)} levels; leave at least the last one to learn")  # type: ignore[arg-type]
+    last = levels[count - 1]["module"]  # type: ignore[index]
+    for name, module in features.body.named_modules():
+        if name in (last, last.replace(".", "_")):
+            module.requires_grad_(False)
+            return
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+
+
+def set_training_mode(network: Network, settings: Training) -> None:
+    """Training mode, with the backbone's first levels and its batch norm frozen or not.
 
     New heads always learn their statistics, except where a batch of one leaves nothing to learn
     from.
     """
     network.train()
-    if batch_norm == "frozen":
+    freeze_levels(network.features, settings.frozen_levels)
+    if settings.batch_norm == "frozen":
         freeze_batch_norm(network.features)
-    if batch_size == 1:
+    if settings.batch_size == 1:
         warnings.warn("a batch of one image: all batch norm is frozen", stacklevel=2)
         freeze_batch_norm(network)
 

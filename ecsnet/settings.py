@@ -165,6 +165,13 @@ class Training:
     weight_decay: float = setting(1e-4, "of SGD", low=0, high=1)
     poly_power: float = setting(0.9, "learning rate times (1 − step/steps)^power", low=0, high=10)
     warmup: float = setting(0.0, "share of the steps over which the rate rises from 0", low=0, high=0.5)
+    frozen_levels: int = setting(
+        0,
+        "first feature levels of the backbone that keep ImageNet's weights; 2 makes a step a third faster "
+        "and holds on to general features where pictures are few",
+        low=0,
+        high=4,
+    )
     batch_norm: str = setting(
         "frozen",
         "frozen: the backbone keeps ImageNet's statistics (right for small batches). live: it "

@@ -73,6 +73,8 @@ def ecs_loss(network: EcsNet, batch: Batch, settings: TrainEcs) -> dict[str, Ten
     """Tags of x, and the segmentation of x and of x' against the same labels.
 
     L = w softmargin(maps(x), Y) + CE(segmentation(x), labels) + CE(segmentation(x'), labels)
+
+    With the views "erased" and "either" there is one picture only, x' or one of both, for all terms.
     """
     images, labels = batch["image"], batch["label"]
     # beyond the picture the region map is 255 too: there is nothing to erase

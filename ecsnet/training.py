@@ -79,7 +79,7 @@ def train(job: Job) -> None:
     """
     device = choose_device(job.runtime, job.threads)
     network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    set_training_mode(network, job.settings.batch_norm, job.settings.batch_size)
+    set_training_mode(network, job.settings)
     optimizer = make_optimizer(network, job.settings)
     keeper = ResumeFile(job)
     state = keeper.load(network, optimizer)
@@ -138,10 +138,18 @@ def _batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )
-    for batch in loader:
+    for batch in _with_plain_errors(loader):
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         yield batch
+
+
+def _with_plain_errors(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches; a worker's `UserError` without the traceback that torch wraps it in."""
+    try:
+        yield from loader
+    except UserError as error:
+        raise UserError(str(error).rsplit("UserError: ", 1)[-1].rstrip()) from None
 
 
 def _record(job: Job, state: State, terms: dict[str, Tensor], rate: float) -> None:

@@ -52,7 +52,11 @@ def aligned_side(side: float, stride: int) -> int:
 
 
 def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear, corner-aligned resize of [B, K, h, w]; smoothed first where it shrinks."""
+    """Bilinear, corner-aligned resize of [B, K, h, w].
+
+    Where it shrinks, it averages areas instead, so that fine texture does not alias; areas cannot be
+    corner-aligned, which moves what lies at the border by half a source pixel at factor 0.5.
+    """
     if maps.shape[2:] == size:
         return maps
     shrinks = size[0] < maps.shape[2] or size[1] < maps.shape[3]

@@ -14,8 +14,9 @@ def test_erased_maps_are_divided_by_the_originals_maximum():
     assert torch.allclose(normalise(erased, maximum), torch.tensor([[[0.25, 0.1]], [[1.0, 0.0]]]))
 
 
-def test_a_map_that_is_zero_everywhere_stays_zero():
-    assert normalise(torch.zeros(1, 2, 2), torch.zeros(1)).tolist() == [[[0, 0], [0, 0]]]
+def test_a_class_without_any_activation_stays_zero_in_the_erased_picture_too():
+    assert normalise(torch.zeros(1, 1, 2), torch.zeros(1)).tolist() == [[[0, 0]]]
+    assert normalise(torch.full((1, 1, 2), 5.0), torch.zeros(1)).tolist() == [[[0, 0]]]
 
 
 def test_erased_region_is_where_the_strongest_class_reaches_tau():
@@ -48,11 +49,12 @@ def test_activation_maps_are_the_positive_part_of_the_class_maps(small_backbone)
     image = torch.rand(2, 3, 65, 49)
     settings = Erase(scales=(1.0,), flip=False)
     with torch.inference_mode():
-        maps = activation_maps(network, image, settings, (5, 4))
+        maps, probability = activation_maps(network, image, settings, (5, 4))
         raw = network(image)
     assert maps.shape == (2, 2, 5, 4)
     assert maps.min() == 0
     assert torch.allclose(maps, raw.clamp(min=0), atol=1e-5)
+    assert torch.allclose(probability, raw.mean((2, 3)).sigmoid(), atol=1e-5)
 
 
 def test_mirrored_pictures_have_mirrored_maps(small_backbone):
@@ -60,7 +62,7 @@ def test_mirrored_pictures_have_mirrored_maps(small_backbone):
     image = torch.rand(1, 3, 65, 65)
     settings = Erase(scales=(1.0,), flip=True)
     with torch.inference_mode():
-        maps = activation_maps(network, image, settings, (5, 5))
-        mirrored = activation_maps(network, image.flip(-1), settings, (5, 5))
+        maps, _ = activation_maps(network, image, settings, (5, 5))
+        mirrored, _ = activation_maps(network, image.flip(-1), settings, (5, 5))
     assert torch.allclose(maps, mirrored.flip(-1), atol=1e-5)
     assert maps.max() > 0

@@ -11,7 +11,7 @@ from ecsnet.networks import (
     save_network,
     set_training_mode,
 )
-from ecsnet.settings import TrainCam
+from ecsnet.settings import Backbone, TrainCam, Training
 
 CLASSES = ["cat", "dog", "sheep"]
 
@@ -74,7 +74,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path, networks):
 
 def test_frozen_batch_norm_keeps_its_statistics_and_the_heads_learns(networks):
     network = networks[DeepLab]
-    set_training_mode(network, "frozen", 2)
+    set_training_mode(network, Training(batch_norm="frozen", batch_size=2))
     body, head = network.features.body.bn1, network.head[2]
     before = body.running_mean.clone(), head.running_mean.clone()
     network.segment(torch.rand(2, 3, 33, 33))
@@ -85,7 +85,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_the_heads_learns(networks):
 
 def test_live_batch_norm_learns(networks):
     network = networks[Classifier]
-    set_training_mode(network, "live", 2)
+    set_training_mode(network, Training(batch_norm="live", batch_size=2))
     before = network.features.body.bn1.running_mean.clone()
     network(torch.rand(2, 3, 33, 33))
     assert not torch.equal(network.features.body.bn1.running_mean, before)
@@ -93,7 +93,7 @@ def test_live_batch_norm_learns(networks):
 
 def test_a_batch_of_one_image_trains(networks):
     with pytest.warns(UserWarning, match="batch of one"):
-        set_training_mode(networks[DeepLab], "live", 1)
+        set_training_mode(networks[DeepLab], Training(batch_norm="live", batch_size=1))
     networks[DeepLab].segment(torch.rand(1, 3, 33, 33)).sum().backward()
 
 
@@ -107,3 +107,25 @@ def test_new_layers_follow_the_seed(small_backbone):
 
     assert torch.equal(heads(1), heads(1))
     assert not torch.equal(heads(1), heads(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "frozen", "free"),
+    [
+        ("resnet18", 1, {"conv1"}, {"layer1", "layer4"}),
+        ("resnet18", 3, {"conv1", "layer1", "layer2"}, {"layer3", "layer4"}),
+        ("tf_efficientnet_lite0", 2, {"conv_stem", "blocks.0", "blocks.1"}, {"blocks.2", "blocks.6"}),
+    ],
+)
+def test_first_levels_keep_their_weights(name, count, frozen, free):
+    network = Classifier(Backbone(name=name, weights="none"), CLASSES)
+    set_training_mode(network, Training(frozen_levels=count, batch_norm="live"))
+    learning = {key: parameter.requires_grad for key, parameter in network.features.body.named_parameters()}
+    for parts, expected in ((frozen, False), (free, True)):
+        for part in parts:
+            assert {value for key, value in learning.items() if key.startswith(f"{part}.")} == {expected}
+
+
+def test_all_levels_frozen_is_refused(small_backbone):
+    with pytest.raises(UserError, match="leave at least the last one"):
+        set_training_mode(Classifier(Backbone(name="resnet18", weights="none", level=-4), CLASSES), Training(frozen_levels=2))
