@@ -153,7 +153,10 @@ def _curve(axes: Axes, name: str, history: pd.DataFrame) -> None:
     rate.set_ylim(bottom=0)
     window = max(1, len(history) // 40)
     marker = "." if window == 1 else ""  # a history of one row would show no line
-    for column, color in zip(history.columns[3:], LINE_COLORS, strict=False):
+    losses = list(history.columns[3:])
+    if len(losses) == 2:
+        losses = losses[1:]  # a single part is the whole loss
+    for column, color in zip(losses, LINE_COLORS, strict=False):
         if window > 1:
             axes.plot(history["epoch"], history[column], color=color, linewidth=0.5, alpha=0.3)
         smooth = history[column].rolling(window, center=True, min_periods=1).mean()
