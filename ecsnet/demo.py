@@ -10,7 +10,8 @@ Six classes, each a large body in muted colours and a small, vivid head (10-20 %
 - snail: khaki shell with rings on a flat foot; head: cyan with dark dots.
 
 The head alone tells the class, so a classifier trained on tags has no need to look further and its
-maps stay small. The body tells it too, by shape, hue and texture, to a network that needs it.
+maps stay small. The body tells it too, by shape, by faint texture and often by hue, to a network that
+needs it.
 """
 
 import colorsys
@@ -43,6 +44,8 @@ TURN = 30  # degrees
 CONTRAST = 0.17  # least RGB distance of a body to all behind it, so that edges can be followed
 OVERLAP = 0.1  # largest share of a thing that another one covers
 INSIDE = 0.85  # smallest share of a thing within the picture
+BORROWED_BODIES = 0.6  # share of bodies in the colour of any class: heads are the better clue
+BODY_RELIEF = 0.93  # brightness of a body texture's dark parts over its bright ones
 FADED_HEADS = 0.12  # share of heads in the body's colours: without any, bodies would go unlearned
 HABITAT = 0.3  # share of pictures whose background suits the first thing
 
@@ -221,7 +224,7 @@ def draw_scene(settings: Demo, split: str, index: int) -> Scene:
     rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
     size = (settings.height, settings.width)
     things = _arrange(rng, index, size)
-    bodies = [_jittered(rng, THINGS[thing.number].body_color) for thing in things]
+    bodies = [_body_color(rng, thing.number) for thing in things]
     picture = _background(rng, things[0].number, bodies, size)
     for _ in range(rng.integers(0, 4)):
         _paint_distractor(rng, picture, bodies)
@@ -299,13 +302,19 @@ def _paint_thing(rng: np.random.Generator, picture: np.ndarray, thing: _Placed, 
     _paint(
         picture,
         thing.body,
-        light[..., None] * _mix(spec.texture(thing.x, thing.y), color, 0.87 * np.array(color)),
+        light[..., None] * _mix(spec.texture(thing.x, thing.y), color, BODY_RELIEF * np.array(color)),
     )
     x, y = spec.head.mean(axis=0)
     pattern = _mix(spec.pattern(thing.x - x, thing.y - y), *spec.head_colors)
     if rng.random() < FADED_HEADS:
         pattern = np.array(color) + 0.12 * (pattern - 0.5)
     _paint(picture, thing.head, pattern)
+
+
+def _body_color(rng: np.random.Generator, number: int) -> Color:
+    if rng.random() < BORROWED_BODIES:
+        number = int(rng.integers(len(THINGS)))
+    return _jittered(rng, THINGS[number].body_color)
 
 
 def _jittered(rng: np.random.Generator, color: Color) -> Color:
