@@ -142,7 +142,9 @@ def freeze_levels(features: Features, count: int) -> None:
         return
     levels = features.body.feature_info.info  # type: ignore[union-attr]
     if count >= len(levels):  # type: ignore[arg-type]
-        raise UserError(f"frozen_levels: {count} of {len(levels)} levels; leave at least the last one to learn")  # type: ignore[arg-type]
+        raise UserError(
+            f"frozen_levels: {count} of {len(levels)} levels; leave at least the last one to learn"
+        )  # type: ignore[arg-type]
     last = levels[count - 1]["module"]  # type: ignore[index]
     for name, module in features.body.named_modules():
         if name in (last, last.replace(".", "_")):

@@ -43,7 +43,9 @@ def hub(tmp_path):
     """The address of a running server, and the network whose weights it serves."""
     network = timm.create_model("test_resnet")
     save_file(network.state_dict(), tmp_path / "served.safetensors")
-    handler = type("Handler", (Hub,), {"content": (tmp_path / "served.safetensors").read_bytes(), "requests": []})
+    handler = type(
+        "Handler", (Hub,), {"content": (tmp_path / "served.safetensors").read_bytes(), "requests": []}
+    )
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", network, handler.requests
@@ -97,4 +99,7 @@ def test_an_unknown_name_is_refused(tmp_path, name):
 
 def test_the_packages_weights(tmp_path):
     run(None, name="tf_efficientnet_lite0", source="package", out=tmp_path / "weights")
-    assert load_file(tmp_path / "weights").keys() == timm.create_model("tf_efficientnet_lite0").state_dict().keys()
+    assert (
+        load_file(tmp_path / "weights").keys()
+        == timm.create_model("tf_efficientnet_lite0").state_dict().keys()
+    )

@@ -128,4 +128,7 @@ def test_first_levels_keep_their_weights(name, count, frozen, free):
 
 def test_all_levels_frozen_is_refused(small_backbone):
     with pytest.raises(UserError, match="leave at least the last one"):
-        set_training_mode(Classifier(Backbone(name="resnet18", weights="none", level=-4), CLASSES), Training(frozen_levels=2))
+        set_training_mode(
+            Classifier(Backbone(name="resnet18", weights="none", level=-4), CLASSES),
+            Training(frozen_levels=2),
+        )
