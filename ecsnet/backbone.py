@@ -61,9 +61,17 @@ def _create(settings: Backbone) -> nn.Module:
             f"backbone {settings.name!r} cannot be built at output stride {settings.output_stride} "
             f"({error or type(error).__name__}); choose 32, or another network"
         ) from None
+    _cut_behind_last_level(body)
     if settings.stride_in_1x1:
         move_stride_to_1x1(body)
     return body
+
+
+def _cut_behind_last_level(body: Any) -> None:
+    """Drop an EfficientNet's blocks behind the last level wanted, which timm would compute for nothing."""
+    name, _, number = body.feature_info.module_name()[-1].partition(".")
+    if name == "blocks":
+        body.blocks = body.blocks[: int(number) + 1]
 
 
 def move_stride_to_1x1(network: nn.Module) -> None:
@@ -79,7 +87,7 @@ def move_stride_to_1x1(network: nn.Module) -> None:
 
 
 def load_imagenet(network: nn.Module, path: Path, name: str) -> None:
-    """Load the weights of `path` into a timm network; layers that it lacks may stand in the file.
+    """Load the weights of `path` into the network `name` of timm, or the first part of it.
 
     Raises:
         UserError: the file is missing, damaged, or of another network.
@@ -91,6 +99,13 @@ def load_imagenet(network: nn.Module, path: Path, name: str) -> None:
         raise UserError(
             f"{path}: not the weights of {name}: {len(missing)} of its {len(wanted)} tensors are missing, "
             f"the first is {missing[0]}; give the weights of {name}, or another backbone name"
+        )
+    known = timm.create_model(name).state_dict()
+    foreign = [key for key in state if key not in known and not key.endswith("num_batches_tracked")]
+    if foreign:
+        raise UserError(
+            f"{path}: not the weights of {name}: {len(foreign)} of its tensors are of another network, the "
+            f"first is {foreign[0]}; give the weights of {name}, or another backbone name"
         )
     for key, tensor in wanted.items():
         if key in state and state[key].shape != tensor.shape:

@@ -103,7 +103,7 @@ class Stage:
 
 
 STAGES = {
-    "demo": Stage(settings.Demo, "write the generated data set", "root"),
+    "demo": Stage(settings.Demo, "write the generated data set", "root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
         settings.Dataset, "check pictures and tags, list them", "out_classes out_train out_val out_problems"

@@ -15,11 +15,12 @@ needs it.
 """
 
 import colorsys
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from scipy import ndimage
 from .errors import UserError, raise_problems
 from .palette import IGNORE, write_mask
 from .settings import Demo
-from .store import atomic_path, write_text
+from .store import atomic_path, fingerprint, write_text
 
 Color = tuple[float, float, float]
 Polygon = np.ndarray
@@ -389,11 +390,12 @@ def _paint_distractor(rng: np.random.Generator, picture: np.ndarray, bodies: Seq
 FOLDERS = {"JPEGImages": ".jpg", "Annotations": ".xml", "SegmentationClass": ".png"}
 
 
-def run(settings: Demo, *, root: Path) -> None:
+def run(settings: Demo, *, root: Path, out: Path) -> None:
     """Write the data set under `root`, in place of an earlier one of this generator.
 
-    Images are JPEGImages/demo_<train|val>_<number>.jpg; the lists in ImageSets are written last,
-    so that an interrupted run leaves nothing that looks whole.
+    Images are JPEGImages/demo_<train|val>_<number>.jpg; the lists in ImageSets come after them, so
+    that an interrupted run leaves nothing that looks whole. Last comes `out`, the set's stamp: its
+    settings and a digest of all pictures, masks and annotations.
 
     Raises:
         UserError: `root` holds files of another data set.
@@ -411,6 +413,9 @@ def run(settings: Demo, *, root: Path) -> None:
             _write_image(root, image_id, scene)
             tags[image_id] = set(scene.classes)
     _write_lists(root, ids, tags)
+    files = sorted(path for folder, ending in FOLDERS.items() for path in (root / folder).glob(f"*{ending}"))
+    content = fingerprint("".join(fingerprint(path.read_bytes()) for path in files).encode())
+    write_text(out, json.dumps({"settings": asdict(settings), "content": content}, indent=2) + "\n")
 
 
 def _list_paths(root: Path) -> Iterator[Path]:

@@ -31,8 +31,10 @@ def choose_device(runtime: Runtime, threads: int) -> torch.device:
             )
         _keep_memory()
         return torch.device("cpu")
-    cards = visible_cards(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
-    index = 0 if len(cards) == 1 else claim_card(cards)
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = visible_cards(variable, torch.cuda.device_count())
+    # one card named for us, as a scheduler does, is ours already
+    index = 0 if variable and len(cards) == 1 else claim_card(cards)
     torch.cuda.set_device(index)
     print(f"device: card {cards[index]} ({torch.cuda.get_device_name(index)})", flush=True)
     return torch.device("cuda", index)
@@ -96,7 +98,7 @@ def autocast(device: torch.device, runtime: Runtime) -> torch.autocast:
 
 def half_type() -> torch.dtype:
     """bfloat16 where the card computes it, else float16."""
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def inference_batch(runtime: Runtime, device: torch.device) -> int:

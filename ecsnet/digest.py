@@ -55,8 +55,12 @@ def _imports(path: Path, package: Path) -> set[str]:
 
 def _tree(path: Path) -> str:
     """The syntax tree as text, without docstrings (a string that stands alone as a statement)."""
-    tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), str(path)))
-    return ast.dump(tree)
+    return _dumped(path, path.read_bytes())
+
+
+@functools.cache
+def _dumped(path: Path, content: bytes) -> str:
+    return ast.dump(_WithoutDocstrings().visit(ast.parse(content, str(path))))
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

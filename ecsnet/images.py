@@ -22,6 +22,8 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such picture; is the data root right? Else run prepare again") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path}: not a readable picture ({error}); replace it and run snakemake again"

@@ -27,7 +27,7 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: Backbone, classes: Sequence[str]) -> None:
         super().__init__()
-        self.spec: dict[str, Any] = {"backbone": asdict(backbone), "classes": list(classes)}
+        self.spec: dict[str, Any] = {"backbone": _construction(backbone), "classes": list(classes)}
         self.features = Features(backbone)
         self.cam_head = nn.Conv2d(self.features.channels, len(classes), 1, bias=False)
 
@@ -70,7 +70,7 @@ class DeepLab(nn.Module):
     def __init__(self, backbone: Backbone, classes: Sequence[str], atrous_rates: Sequence[int]) -> None:
         super().__init__()
         self.spec: dict[str, Any] = {
-            "backbone": asdict(backbone),
+            "backbone": _construction(backbone),
             "classes": list(classes),
             "atrous_rates": list(atrous_rates),
         }
@@ -82,6 +82,11 @@ class DeepLab(nn.Module):
         return self.head(self.features(images))
 
 
+def _construction(backbone: Backbone) -> dict[str, Any]:
+    """What is needed to build a backbone again; where its first weights came from is not, nor a path."""
+    return {**asdict(backbone), "weights": "none"}
+
+
 Network = Classifier | EcsNet | DeepLab
 Kind = TypeVar("Kind", Classifier, EcsNet, DeepLab)
 
@@ -91,11 +96,20 @@ def save_network(path: Path, network: Network, settings: object = None) -> None:
     metadata = {
         "kind": type(network).__name__,
         "spec": json.dumps(network.spec, sort_keys=True),
-        "settings": json.dumps(asdict(settings), sort_keys=True) if settings else "null",  # type: ignore[call-overload]
+        "settings": json.dumps(_without_paths(settings), sort_keys=True),
     }
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata)
+
+
+def _without_paths(settings: Any) -> dict[str, Any] | None:
+    if settings is None:
+        return None
+    values = asdict(settings)
+    if "backbone" in values:
+        values["backbone"]["weights"] = Path(values["backbone"]["weights"]).name
+    return values
 
 
 def load_network(path: Path, kind: type[Kind]) -> Kind:
@@ -137,21 +151,31 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 
 def freeze_levels(features: Features, count: int) -> None:
-    """Keep the weights of a backbone's first `count` feature levels, and of all layers before them."""
+    """Keep a backbone's first `count` feature levels, and all layers before them, as they are."""
     if count == 0:
         return
-    levels = features.body.feature_info.info  # type: ignore[union-attr]
-    if count >= len(levels):  # type: ignore[arg-type]
+    info: Any = features.body.feature_info
+    levels = [level["module"] for level in info.info]
+    learning = levels.index(info.module_name()[-1])
+    if count > learning:
         raise UserError(
-            f"frozen_levels: {count} of {len(levels)} levels; leave at least the last one to learn"
-        )  # type: ignore[arg-type]
-    last = levels[count - 1]["module"]  # type: ignore[index]
+            f"frozen_levels: {count}, but the backbone has {learning + 1} levels up to the one used; "
+            f"{learning} at most leave one to learn"
+        )
+    last = levels[count - 1]
     for name, module in features.body.named_modules():
         if name in (last, last.replace(".", "_")):
-            module.requires_grad_(False)
+            _freeze(module)
             return
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def _freeze(module: nn.Module) -> None:
+    module.requires_grad_(False)
+    freeze_batch_norm(module)
 
 
 def set_training_mode(network: Network, settings: Training) -> None:

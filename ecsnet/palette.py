@@ -50,7 +50,7 @@ def read_mask(path: Path) -> np.ndarray:
                 )
             return np.array(picture, dtype=np.uint8)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such mask") from None
+        raise UserError(f"{path}: no such mask; rerun the stage that writes it, or add the file") from None
     except UserError:
         raise
     except Exception as error:  # decoders raise errors of all kinds on damaged bytes

@@ -397,7 +397,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to run: nothing here changes a result, so a change here reruns nothing."""
+    """How to run: a change here reruns nothing. Results are the same up to rounding."""
 
     device: str = setting("auto", "auto: a GPU where there is one", choices=("auto", "cpu", "cuda"))
     workers: int | None = setting(

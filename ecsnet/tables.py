@@ -89,7 +89,10 @@ def read_labels(path: Path) -> list[LabelRecord]:
 
 def read_classes(path: Path) -> list[str]:
     """Class names without background, one a line; mask value 1 is the first."""
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no readable class names ({error}); run prepare") from None
 
 
 def write_classes(path: Path, classes: Iterable[str]) -> None:

@@ -136,6 +136,8 @@ def _batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
         job.crops,
         batch_sampler=positions,  # type: ignore[arg-type]
         num_workers=workers,
+        # the maps' readers are open files: forked workers inherit them, others could not be given them
+        multiprocessing_context="fork" if workers else None,
         pin_memory=device.type == "cuda",
     )
     for batch in _with_plain_errors(loader):
@@ -165,7 +167,8 @@ def _record(job: Job, state: State, terms: dict[str, Tensor], rate: float) -> No
     if not all(map(_finite, means.values())):
         raise UserError(
             f"{job.stage}: the loss is not finite at step {state.step} of {job.steps} ({means}); lower "
-            f"{job.stage}.learning_rate, or set runtime.precision to float32. The last good state is kept"
+            f"{job.stage}.learning_rate, or set runtime.precision to float32, with which the training goes "
+            "on from its last good state"
         )
     epoch = state.step * job.settings.batch_size / len(job.crops)
     row = {"epoch": round(epoch, 4), "step": state.step, "learning_rate": rate}
@@ -225,7 +228,7 @@ class ResumeFile:
         """Write the state, at most every `runtime.checkpoint_seconds`."""
         if time.monotonic() - self._last < self.interval or state.step == self.total:
             return
-        if not all(_finite(total.item()) for total in state.sums.values()):
+        if not all(tensor.isfinite().all() for tensor in [*state.sums.values(), *network.parameters()]):
             return  # the next history row stops the training; the state before it is the good one
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for index, parameter in enumerate(_parameters(optimizer)):

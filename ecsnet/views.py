@@ -23,14 +23,12 @@ def average_views(
     Returns:
         float32 [B, K, *grid].
     """
-    total = torch.zeros(())
-    count = 0
+    total: Tensor | float = 0.0
     for view, flipped in _views(images, views, stride):
         maps = maps_of(view.contiguous(memory_format=torch.channels_last)).float()
         maps = resize(maps, grid)
-        total = (maps.flip(-1) if flipped else maps) + (total if count else 0)
-        count += 1
-    return total / count
+        total = total + (maps.flip(-1) if flipped else maps)
+    return total / (len(views.scales) * (2 if views.flip else 1))  # type: ignore[return-value]
 
 
 def _views(images: Tensor, views: Views, stride: int) -> Iterator[tuple[Tensor, bool]]:

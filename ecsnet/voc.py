@@ -307,6 +307,22 @@ def listing_digest(settings: Dataset) -> str:
     else:
         folder = root / "ImageSets" / "Main"
         parts += [_content(folder / f"{name}_trainval.txt") for name in settings.classes]
+    return _digest(parts)
+
+
+def mask_digest(settings: Dataset, masks: str, name: str) -> str:
+    """Digest of what `check_masks` reads: the list `name` by content, its masks in the folder `masks` under
+    the data root by name, size and time of change. As `listing_digest`, it never raises.
+    """
+    root = Path(settings.root)
+    if not root.is_dir():
+        return "absent"
+    content = _content(list_path(root, name))
+    ids = {columns[0] for _, _, columns in _rows(content.decode("utf-8-sig", "replace"))}
+    return _digest([content, _stamps(root / masks, (".png",), ids)])
+
+
+def _digest(parts: list[bytes]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)

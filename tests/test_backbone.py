@@ -62,7 +62,9 @@ def test_weights_come_back_through_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ("resnet50", "has the shape"),
+        ("resnet50", "tensors are of another network, the first is layer"),
+        ("resnet34", "tensors are of another network, the first is layer"),
+        ("resnet18d", "tensors are missing"),
         ("tf_efficientnet_lite0", "tensors are missing, the first is conv1.weight"),
     ],
 )
@@ -70,6 +72,24 @@ def test_weights_of_another_network_are_refused(tmp_path, other, message):
     save_file(timm.create_model(other).state_dict(), tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=rf"not the weights of resnet18: .*{message}"):
         load_imagenet(Features(Backbone(name="resnet18")).body, tmp_path / "weights.safetensors", "resnet18")
+
+
+def test_weights_with_another_shape_are_refused(tmp_path):
+    state = timm.create_model("resnet18").state_dict()
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match=r"conv1.weight has the shape \(64, 1, 7, 7\), the network's is"):
+        load_imagenet(Features(Backbone(name="resnet18")).body, tmp_path / "weights.safetensors", "resnet18")
+
+
+def test_what_lies_behind_the_level_is_not_built():
+    whole, cut = (
+        Features(Backbone(name="tf_efficientnet_lite0", weights="none", level=level)) for level in (-1, -2)
+    )
+    assert (len(whole.body.blocks), len(cut.body.blocks)) == (7, 5)
+    assert (cut.channels, cut.stride) == (112, 16)
+    with torch.inference_mode():
+        assert cut.eval()(torch.rand(1, 3, 65, 65)).shape == (1, 112, 5, 5)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"<html>"])

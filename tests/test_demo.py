@@ -22,10 +22,14 @@ SMALL = Demo(train_images=24, val_images=6, width=96, height=72)
 TINY = Demo(train_images=3, val_images=2, width=64, height=64)
 
 
+def write(settings, root):
+    demo.run(settings, root=root, out=root / "demo.json")
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "VOC2012"
-    demo.run(SMALL, root=folder)
+    write(SMALL, folder)
     return folder
 
 
@@ -120,7 +124,7 @@ def test_every_class_is_in_a_tenth_of_the_training_images(root):
 
 
 def test_same_bytes_on_a_second_run_into_another_folder(root, tmp_path):
-    demo.run(SMALL, root=tmp_path / "other")
+    write(SMALL, tmp_path / "other")
     assert contents(tmp_path / "other") == contents(root)
 
 
@@ -133,17 +137,17 @@ def test_another_seed_and_split_draw_other_pictures():
 
 
 def test_smaller_rerun_leaves_nothing_of_the_larger_set(tmp_path):
-    demo.run(Demo(**{**vars(TINY), "train_images": 5, "seed": 1}), root=tmp_path / "a")
-    demo.run(TINY, root=tmp_path / "a")
-    demo.run(TINY, root=tmp_path / "b")
+    write(Demo(**{**vars(TINY), "train_images": 5, "seed": 1}), tmp_path / "a")
+    write(TINY, tmp_path / "a")
+    write(TINY, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_interrupted_run_leaves_no_lists(tmp_path, monkeypatch):
-    demo.run(TINY, root=tmp_path)
+    write(TINY, tmp_path)
     monkeypatch.setattr(demo, "draw_scene", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        demo.run(TINY, root=tmp_path)
+        write(TINY, tmp_path)
     assert not list((tmp_path / "ImageSets").rglob("*.txt"))
 
 
@@ -157,11 +161,11 @@ def test_interrupted_run_leaves_no_lists(tmp_path, monkeypatch):
     ],
 )
 def test_foreign_data_set_is_refused_and_left_alone(tmp_path, name, text):
-    demo.run(TINY, root=tmp_path)
+    write(TINY, tmp_path)
     (tmp_path / name).write_text(text)
     before = contents(tmp_path)
     with pytest.raises(UserError, match=r"(?s)data set:.*dataset\.root") as error:
-        demo.run(SMALL, root=tmp_path)
+        write(SMALL, tmp_path)
     assert name.split("/")[1] in str(error.value)
     assert contents(tmp_path) == before
 
@@ -169,7 +173,7 @@ def test_foreign_data_set_is_refused_and_left_alone(tmp_path, name, text):
 def test_file_as_root_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
-        demo.run(TINY, root=tmp_path / "file")
+        write(TINY, tmp_path / "file")
 
 
 def test_heads_are_small_and_more_striking_than_bodies():

@@ -57,8 +57,9 @@ def fetch(tmp_path, endpoint, name="test_resnet"):
         **os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_XET": "1",
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
+    command = ["ecsnet", "fetch_weights", "--name", name, "--source", "timm", "--out", "weights"]
     return subprocess.run(
-        [sys.executable, "-m", "ecsnet", "fetch_weights", "--name", name, "--source", "timm", "--out", "weights"],
+        [sys.executable, "-m", *command],
         cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120, check=False,
     )  # fmt: skip
 

@@ -127,8 +127,28 @@ def test_first_levels_keep_their_weights(name, count, frozen, free):
 
 
 def test_all_levels_frozen_is_refused(small_backbone):
-    with pytest.raises(UserError, match="leave at least the last one"):
-        set_training_mode(
-            Classifier(Backbone(name="resnet18", weights="none", level=-4), CLASSES),
-            Training(frozen_levels=2),
-        )
+    network = Classifier(Backbone(name="resnet18", weights="none", level=-4), CLASSES)
+    set_training_mode(network, Training(frozen_levels=1))
+    with pytest.raises(UserError, match="2, but the backbone has 2 levels up to the one used; 1 at most"):
+        set_training_mode(network, Training(frozen_levels=2))
+
+
+def test_frozen_levels_keep_their_statistics_even_with_live_batch_norm():
+    network = Classifier(Backbone(name="resnet18", weights="none"), CLASSES)
+    set_training_mode(network, Training(frozen_levels=2, batch_norm="live"))
+    body = network.features.body
+    before = [
+        body.bn1.running_mean.clone(),
+        body.layer1[0].bn1.running_mean.clone(),
+        body.layer4[0].bn1.running_mean.clone(),
+    ]
+    network(torch.rand(2, 3, 33, 33))
+    assert torch.equal(body.bn1.running_mean, before[0])
+    assert torch.equal(body.layer1[0].bn1.running_mean, before[1])
+    assert not torch.equal(body.layer4[0].bn1.running_mean, before[2])
+
+
+def test_no_path_stands_in_a_weights_file(tmp_path):
+    backbone = Backbone(name="resnet18", weights="/home/someone/resnet18.safetensors")
+    save_network(tmp_path / "weights", Classifier(backbone, CLASSES), TrainCam(backbone=backbone))
+    assert b"/home/someone" not in (tmp_path / "weights").read_bytes()

@@ -35,7 +35,7 @@ LAST = {"runtime": RUNTIME, "threads": 1}
 def data(tmp_path_factory):
     """Four pictures, their tables, and a network of each kind with random weights."""
     folder = tmp_path_factory.mktemp("data")
-    write_demo(Demo(train_images=4, val_images=2, width=96, height=64), root=folder)
+    write_demo(Demo(train_images=4, val_images=2, width=96, height=64), root=folder, out=folder / "demo.json")
     settings = Dataset(root=str(folder), train_list="train", val_list="val", classes=tuple(CLASSES))
     prepare.run(
         settings,

@@ -360,3 +360,14 @@ def test_the_digest_of_thousands_of_images_is_fast(tmp_path):
         times.append(time.perf_counter() - start)
     # a tenth of this on a machine with nothing else to do
     assert min(times) < 0.3
+
+
+def test_the_digest_of_masks_sees_a_replaced_mask_and_another_list_and_nothing_else(data):
+    root = Path(data.root)
+    before = voc.mask_digest(data, "SegmentationClass", "val")
+    change_later(root / "JPEGImages" / "v1.jpg")
+    assert voc.mask_digest(data, "SegmentationClass", "val") == before
+    assert voc.mask_digest(data, "SegmentationClass", "train") != before
+    change_later(root / "SegmentationClass" / "v1.png")
+    assert voc.mask_digest(data, "SegmentationClass", "val") != before
+    assert voc.mask_digest(replace(data, root="nowhere"), "SegmentationClass", "val") == "absent"

@@ -15,6 +15,7 @@ from conftest import REPOSITORY
 
 from ecsnet.demo import DEMO_CLASSES
 from ecsnet.palette import read_mask
+from ecsnet.settings import FilterLabels
 
 BACKBONE = {"name": "resnet18", "weights": "none"}
 SMALL = {"epochs": 1, "batch_size": 4, "crop_size": 65}
@@ -34,7 +35,10 @@ CONFIG = {
     "erase": {"scales": [1.0]},
     "train_ecs": {**SMALL, "head_channels": 8},
     "ecs_labels": {"scales": [1.0]},
-    "train_segmenter": {**SMALL, "backbone": BACKBONE},
+    "train_segmenter": {
+        **SMALL,
+        "backbone": {"name": "tf_efficientnet_lite0", "weights": "package", "level": -2},
+    },
     "predict": {"scales": [1.0]},
     "score": {"train_list": "train"},
     "supervised": {"enabled": True, "masks": "SegmentationClass"},
@@ -43,7 +47,7 @@ CONFIG = {
 STAGES = {
     "demo", "prepare", "check_masks", "train_cam", "erase", "evidence", "train_ecs", "ecs_labels",
     "filter_labels", "train_segmenter", "train_supervised", "predict", "predict_supervised",
-    "gather_labels", "gather_supervised", "score", "summary", "figures",
+    "gather_labels", "gather_supervised", "score", "summary", "figures", "fetch_weights",
 }  # fmt: skip
 
 
@@ -89,7 +93,11 @@ def test_the_run_ends_with_its_table(finished):
     table = pd.read_csv(folder / "results/tiny/summary.csv")
     assert list(table.columns) == ["what", "split", "metric", "value"]
     assert set(table.what) == {"cam", "cam_refined", "ecs_labels", "filtered_labels", "val", "supervised"}
-    assert table.value.between(0, 100).all() or (table.metric == "ratio_to_supervised").any()
+    assert set(table.split) == {"train", "val"}
+    values = table[table.metric != "ratio_to_supervised"].value
+    assert len(values) >= 18
+    assert values.between(0, 100).all()
+    assert (table.metric == "ratio_to_supervised").sum() == 1
     assert "filtered_labels" in output.split("steps (100%) done")[-1]  # printed at the very end
 
 
@@ -155,10 +163,28 @@ def test_what_a_changed_setting_reruns(finished, section, values, expected):
 
 def test_swapped_values_are_noticed(finished):
     folder, _ = finished
-    swapped = changed("erase", threshold=0.4)
-    assert "erase" in planned(folder, swapped)
-    swapped = changed("filter_labels", agreement=0.1, drop_share=0.8)  # their defaults, swapped
-    assert planned(folder, swapped) == FROM_FILTER
+    assert FilterLabels().drop_share == 0.1
+    assert FilterLabels().agreement == 0.8
+    assert planned(folder, changed("filter_labels", agreement=0.1, drop_share=0.8)) == FROM_FILTER
+
+
+def test_no_stage_before_scoring_reads_a_mask(finished, tmp_path):
+    folder, _ = finished
+    assert snakemake(tmp_path, "demo").returncode == 0
+    shutil.rmtree(tmp_path / "resources/demo/SegmentationClass")
+    result = snakemake(tmp_path, "gather_labels", "--rerun-triggers", "mtime")
+    assert result.returncode == 0, result.stdout
+    for path in sorted((folder / "results/tiny/predict").glob("*.png")):
+        assert (tmp_path / "results/tiny/predict" / path.name).read_bytes() == path.read_bytes()
+    result = snakemake(tmp_path, "--rerun-triggers", "mtime")
+    assert result.returncode == 1
+    assert "SegmentationClass" in result.stdout
+
+
+def test_captions_exist():
+    for path in [REPOSITORY / "Snakefile", *(REPOSITORY / "workflow" / "rules").glob("*.smk")]:
+        for name in re.findall(r'(?:caption=|^report: )"(.+\.rst)"', path.read_text(), re.MULTILINE):
+            assert (path.parent / name).exists(), name
 
 
 def test_a_typo_is_refused_before_any_job(tmp_path):
@@ -181,24 +207,44 @@ def test_a_missing_data_root_ends_in_prepare_with_one_message(tmp_path):
     assert left == ["results/tiny/prepare/problems.csv"]
 
 
-def test_planning_the_default_config_is_quick_and_imports_no_torch(tmp_path):
-    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONPROFILEIMPORTTIME": "1"}
+def plan_default(folder, **environment):
+    """A dry run of the default configuration, without data; the process and its user and system time."""
+    before = os.times()
     result = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--snakefile", str(REPOSITORY / "Snakefile")],
-        cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=120, check=False,
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        text=True, capture_output=True, timeout=120, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-2000:]
+    after = os.times()
+    return result, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def test_planning_the_default_config_is_quick(tmp_path):
+    # processor time, of one process: other programs on the machine do not matter
+    assert min(plan_default(tmp_path)[1] for _ in range(2)) < 3
+
+
+def test_planning_imports_nothing_heavy(tmp_path):
+    result, _ = plan_default(tmp_path, PYTHONPROFILEIMPORTTIME="1")
     imported = set(re.findall(r"\| +([\w.]+)$", result.stderr, re.MULTILINE))
     assert "ecsnet.settings" in imported
-    assert not imported & {"torch", "timm", "torchvision", "scipy", "matplotlib"}
+    assert not imported & {"torch", "timm", "torchvision", "scipy", "matplotlib", "pandas"}
+
+
+def test_a_mistyped_weights_path_is_named_before_any_job(tmp_path):
+    wrong = {**SMALL, "backbone": {"name": "resnet18", "weights": "Timm"}}
+    result = snakemake(tmp_path, config={**CONFIG, "train_cam": wrong})
+    assert result.returncode == 1
+    assert "there is no file Timm (relative to where snakemake runs); give timm, package" in result.stdout
+    assert "Traceback" not in result.stdout
 
 
 def test_rule_and_stage_names_agree():
     rules = set()
     for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
         rules |= set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)", path.read_text(), re.MULTILINE))
-    assert rules == STAGES | {"fetch_weights", "supervised"}
+    assert rules == STAGES | {"supervised"}
 
 
 def test_gpu_rules_declare_what_they_need():

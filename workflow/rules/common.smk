@@ -6,15 +6,21 @@ Nothing here imports torch: a dry run takes a second, not seven.
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from ecsnet.digest import code_digest
-from ecsnet.errors import UserError
-from ecsnet.settings import parse_config, section_json
-from ecsnet.voc import listing_digest
+try:
+    from ecsnet.digest import code_digest
+    from ecsnet.errors import UserError
+    from ecsnet.settings import parse_config, section_json
+    from ecsnet.voc import listing_digest, mask_digest
+except ModuleNotFoundError as error:
+    raise WorkflowError(
+        f"{error}: this snakemake is of a Python without ecsnet. Run `make setup`, then .venv/bin/snakemake"
+    ) from None
 
 # The `ecsnet` command of this Python, also where its environment is not activated.
 os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
@@ -57,17 +63,22 @@ def weights_of(backbone):
         return []
     if backbone.weights in ("timm", "package"):
         return f"resources/weights/{backbone.name}-{backbone.weights}.safetensors"
+    if not Path(backbone.weights).is_file():
+        raise WorkflowError(
+            f"backbone.weights of {backbone.name}: there is no file {backbone.weights} (relative to where "
+            "snakemake runs); give timm, package, none, or the path of a .safetensors file"
+        )
     return backbone.weights
 
 
 def imagenet_option(files):
     """The command line option for `weights_of`."""
-    return f"--imagenet {files}" if files else ""
+    return f"--imagenet {shlex.quote(str(files))}" if files else ""
 
 
 def list_option(name):
     """The option that restricts true masks to a list."""
-    return f"--list-name {name}" if name else ""
+    return f"--list-name {shlex.quote(name)}" if name else ""
 
 
 def round_folder(stage, number):

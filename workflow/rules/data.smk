@@ -1,9 +1,11 @@
 # Pictures, tags, ImageNet weights; true masks for scoring alone.
 
 
+# Its stamp is its only declared output: Snakemake deletes outputs before a job, and must never delete
+# the lists of another data set that a wrong `dataset.root` points at.
 rule demo:
     output:
-        lists=expand(f"{ROOT}/ImageSets/Segmentation/{{name}}.txt", name=["train", "val"]),
+        f"{ROOT}/demo.json",
     log:
         f"{LOGS}/demo.log",
     benchmark:
@@ -12,7 +14,7 @@ rule demo:
         settings=section("demo"),
         code=code("demo"),
     shell:
-        "ecsnet demo --settings {params.settings:q} --root {ROOT:q} 2>&1 | tee {log}"
+        "ecsnet demo --settings {params.settings:q} --root {ROOT:q} --out {output:q} 2>&1 | tee {log}"
 
 
 rule fetch_weights:
@@ -32,11 +34,15 @@ rule fetch_weights:
         "ecsnet fetch_weights --name {wildcards.name} --source {wildcards.source} --out {output} 2>&1 | tee {log}"
 
 
+# The generated data set has a stamp; any other is watched by names, sizes and times of its files.
+GENERATED = CONFIG.dataset.kind == "demo"
+
+
 # Pictures are not inputs of a rule: 10,000 of them would slow every start. The tables stand for them,
-# with a fingerprint of each; names, sizes and times of the files tell when to look again.
+# with a fingerprint of each.
 rule prepare:
     input:
-        rules.demo.output if CONFIG.dataset.kind == "demo" else [],
+        rules.demo.output if GENERATED else [],
     output:
         classes=f"{RESULTS}/prepare/classes.txt",
         train=f"{RESULTS}/prepare/train.csv",
@@ -54,7 +60,7 @@ rule prepare:
     params:
         settings=section("dataset"),
         code=code("prepare"),
-        files="" if CONFIG.dataset.kind == "demo" else listing_digest(CONFIG.dataset),
+        files="" if GENERATED else listing_digest(CONFIG.dataset),
     shell:
         "ecsnet prepare --settings {params.settings:q} --out-classes {output.classes} --out-train {output.train}"
         " --out-val {output.val} --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
@@ -67,8 +73,8 @@ TRAIN = {
 
 MASKS = {
     "train": ("train", CONFIG.score.train_masks, CONFIG.score.train_list),
-    "val": ("val", CONFIG.score.val_masks, ""),
-    "supervised": ("train", CONFIG.supervised.masks, ""),
+    "val": ("val", CONFIG.score.val_masks, CONFIG.dataset.val_list),
+    "supervised": ("train", CONFIG.supervised.masks, CONFIG.dataset.train_list),
 }
 
 
@@ -94,6 +100,7 @@ rule check_masks:
     params:
         masks=lambda wildcards: MASKS[wildcards.part][1],
         only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
+        files=lambda wildcards: "" if GENERATED else mask_digest(CONFIG.dataset, *MASKS[wildcards.part][1:]),
         code=code("check_masks"),
     shell:
         "ecsnet check_masks --images {input.images} --classes {input.classes} --root {ROOT:q}"

@@ -14,6 +14,11 @@ def split_of(what):
     return "val" if what in ("val", "supervised") else "train"
 
 
+def list_of(what):
+    """The name of the list that is scored, without its folder."""
+    return Path({"train": CONFIG.score.train_list, "val": CONFIG.dataset.val_list}[split_of(what)]).stem
+
+
 rule score:
     input:
         source=lambda wildcards: SOURCES[wildcards.what],
@@ -35,9 +40,7 @@ rule score:
     params:
         settings=section("score"),
         code=code("score"),
-        split=lambda wildcards: {"train": CONFIG.score.train_list, "val": CONFIG.dataset.val_list}[
-            split_of(wildcards.what)
-        ],
+        split=lambda wildcards: list_of(wildcards.what),
     shell:
         "ecsnet score --settings {params.settings:q} --what {wildcards.what} --split {params.split:q}"
         " --source {input.source} --truth {input.truth} --classes {input.classes} --root {ROOT:q}"
@@ -137,10 +140,14 @@ def advise_gpu_budget():
 
 
 def print_results():
-    """The table of scores, and where everything is."""
+    """The table of scores, and where everything is; after a run of single stages, only where."""
     from ecsnet.summary import format_table  # pandas: not while planning
 
     table = Path(f"{RESULTS}/summary.csv")
-    if table.exists():
-        print(format_table(table))
-        print(f"Scores: {table}   pictures: {RESULTS}/figures   label images: {RESULTS}/filter_labels")
+    scores = [Path(score) for score in SCORES]
+    if table.exists() and all(score.exists() for score in scores):
+        if table.stat().st_mtime >= max(score.stat().st_mtime for score in scores):
+            print(format_table(table))
+    print(
+        f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: filter_labels, predict"
+    )
