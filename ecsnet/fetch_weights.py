@@ -12,4 +12,4 @@ def run(settings: None, *, name: str, source: str, out: Path) -> None:
     """Write the weights of the timm network `name` from `source` (timm or package)."""
     state = {key: tensor.contiguous() for key, tensor in fetch_weights(name, source).items()}
     with atomic_path(out) as temporary:
-        save_file(state, temporary, {"name": name, "source": source})
+        save_file(state, temporary, {"ecsnet": f"{name} from {source}"})

@@ -93,11 +93,9 @@ Kind = TypeVar("Kind", Classifier, EcsNet, DeepLab)
 
 def save_network(path: Path, network: Network, settings: object = None) -> None:
     """Write a network's weights as safetensors, its construction and settings in the metadata."""
-    metadata = {
-        "kind": type(network).__name__,
-        "spec": json.dumps(network.spec, sort_keys=True),
-        "settings": json.dumps(_without_paths(settings), sort_keys=True),
-    }
+    about = {"kind": type(network).__name__, "spec": network.spec, "settings": _without_paths(settings)}
+    # one entry: safetensors writes several in an order that changes from one write to the next
+    metadata = {"ecsnet": json.dumps(about, sort_keys=True)}
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata)
@@ -120,13 +118,13 @@ def load_network(path: Path, kind: type[Kind]) -> Kind:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            found = metadata.get("kind", "unknown")
+            about = json.loads((file.metadata() or {}).get("ecsnet", "{}"))
+            found = about.get("kind", "unknown")
             if found != kind.__name__:
                 raise UserError(
                     f"{path}: holds a network of kind {found}, but {kind.__name__} is needed here"
                 )
-            network = _build(kind, json.loads(metadata["spec"]))
+            network = _build(kind, about["spec"])
             network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file; run the training that writes it") from None

@@ -46,7 +46,8 @@ def test_processes_that_start_together_claim_different_cards(tmp_path):
 def test_a_killed_process_frees_its_card(tmp_path):
     context = multiprocessing.get_context("fork")
     results, stop = context.Queue(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, results, stop))
+    # an event of its own: a process that is killed while it waits may leave the event locked
+    process = context.Process(target=hold, args=(tmp_path, results, context.Event()))
     process.start()
     assert results.get(timeout=20) == 0
     process.kill()

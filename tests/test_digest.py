@@ -43,7 +43,7 @@ def test_modules_are_followed():
             False,
         ),
         ("cam", "return cams.amax(0) >= threshold", "return cams.amax(0) > threshold", True),
-        ("views", "count += 1", "count += 2", True),
+        ("views", "return max(1, round(", "return max(2, round(", True),
         ("settings", "class Erase(Views):", "class Erase(Views):\n    other = 1\n", False),
         ("training", "HISTORY_ROWS = 50", "HISTORY_ROWS = 51", False),
     ],
