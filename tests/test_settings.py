@@ -69,7 +69,9 @@ class Leaf:
         metadata = self.item.metadata
         if metadata["choices"]:
             return next(choice for choice in metadata["choices"] if choice != self.default)
-        scalar = {bool: not self.default, int: min(65, metadata["high"] or 65), float: 0.4375, str: "other"}
+        high = 65 if metadata["high"] is None else metadata["high"]
+        whole = min(65, high) if min(65, high) != self.default else high - 1
+        scalar = {bool: not self.default, int: whole, float: 0.4375, str: "other"}
         return self.wrap(scalar[self.element])
 
     def wrap(self, scalar: Any) -> Any:
