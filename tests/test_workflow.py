@@ -55,8 +55,8 @@ def snakemake(folder, *arguments, config=CONFIG):
     """Run the real Snakefile in a folder of its own; the finished process."""
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     command = [
-        sys.executable, "-m", "snakemake", *arguments, "--snakefile", REPOSITORY / "Snakefile", "--cores", "2",
-        "--configfile", "config.yaml",
+        sys.executable, "-m", "snakemake", *arguments, "--snakefile", REPOSITORY / "Snakefile",
+        "--cores", "2", "--configfile", "config.yaml",
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"}
     return subprocess.run(
