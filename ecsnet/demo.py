@@ -10,8 +10,8 @@ Six classes, each a large body in muted colours and a small, vivid head (10-20 %
 - snail: khaki shell with rings on a flat foot; head: cyan with dark dots.
 
 The head alone tells the class, so a classifier trained on tags has no need to look further and its
-maps stay small. The body tells it too, by shape, by faint texture and often by hue, to a network that
-needs it.
+maps stay small. The body tells it too, by shape, and sometimes by hue and faint texture, to a network
+that needs it.
 """
 
 import colorsys
@@ -45,7 +45,7 @@ TURN = 30  # degrees
 CONTRAST = 0.17  # least RGB distance of a body to all behind it, so that edges can be followed
 OVERLAP = 0.1  # largest share of a thing that another one covers
 INSIDE = 0.85  # smallest share of a thing within the picture
-BORROWED_BODIES = 0.6  # share of bodies in the colour of any class: heads are the better clue
+BORROWED_BODIES = 0.8  # share of bodies in colour and texture of any class: heads are the better clue
 BODY_RELIEF = 0.93  # brightness of a body texture's dark parts over its bright ones
 FADED_HEADS = 0.12  # share of heads in the body's colours: without any, bodies would go unlearned
 HABITAT = 0.3  # share of pictures whose background suits the first thing
@@ -225,14 +225,15 @@ def draw_scene(settings: Demo, split: str, index: int) -> Scene:
     rng = np.random.default_rng([settings.seed, SPLITS.index(split), index])
     size = (settings.height, settings.width)
     things = _arrange(rng, index, size)
-    bodies = [_body_color(rng, thing.number) for thing in things]
+    donors = [_donor(rng, thing.number) for thing in things]
+    bodies = [_jittered(rng, donor.body_color) for donor in donors]
     picture = _background(rng, things[0].number, bodies, size)
     for _ in range(rng.integers(0, 4)):
         _paint_distractor(rng, picture, bodies)
     instances = np.zeros(size, dtype=np.uint8)
     heads = np.zeros(size, dtype=bool)
-    for order, (thing, color) in enumerate(zip(things, bodies, strict=True), 1):
-        _paint_thing(rng, picture, thing, color)
+    for order, (thing, color, donor) in enumerate(zip(things, bodies, donors, strict=True), 1):
+        _paint_thing(rng, picture, thing, color, donor.texture)
         instances[thing.mask] = order
         heads[thing.mask] = thing.head[thing.mask] >= 0.5
     picture = picture * rng.uniform(0.8, 1.15) * rng.uniform(0.97, 1.03, 3) + rng.normal(
@@ -297,13 +298,15 @@ def _mix(share: np.ndarray, first: Color | np.ndarray, second: Color | np.ndarra
     return share[..., None] * np.asarray(first) + (1 - share[..., None]) * np.asarray(second)
 
 
-def _paint_thing(rng: np.random.Generator, picture: np.ndarray, thing: _Placed, color: Color) -> None:
+def _paint_thing(
+    rng: np.random.Generator, picture: np.ndarray, thing: _Placed, color: Color, texture: Field
+) -> None:
     spec = THINGS[thing.number]
     light = 1 + rng.uniform(-0.12, 0.12) * thing.x + rng.uniform(-0.12, 0.12) * thing.y
     _paint(
         picture,
         thing.body,
-        light[..., None] * _mix(spec.texture(thing.x, thing.y), color, BODY_RELIEF * np.array(color)),
+        light[..., None] * _mix(texture(thing.x, thing.y), color, BODY_RELIEF * np.array(color)),
     )
     x, y = spec.head.mean(axis=0)
     pattern = _mix(spec.pattern(thing.x - x, thing.y - y), *spec.head_colors)
@@ -312,10 +315,9 @@ def _paint_thing(rng: np.random.Generator, picture: np.ndarray, thing: _Placed, 
     _paint(picture, thing.head, pattern)
 
 
-def _body_color(rng: np.random.Generator, number: int) -> Color:
-    if rng.random() < BORROWED_BODIES:
-        number = int(rng.integers(len(THINGS)))
-    return _jittered(rng, THINGS[number].body_color)
+def _donor(rng: np.random.Generator, number: int) -> Thing:
+    """The class whose colour and texture a body of class `number` has."""
+    return THINGS[int(rng.integers(len(THINGS))) if rng.random() < BORROWED_BODIES else number]
 
 
 def _jittered(rng: np.random.Generator, color: Color) -> Color:
