@@ -18,6 +18,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """Random weights and pictures are the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def small_backbone() -> Backbone:
     """A backbone that is quick to build and run, with random weights."""

@@ -44,8 +44,21 @@ def test_the_fill_is_zero_after_the_networks_normalisation(small_backbone):
     assert torch.equal((image - network.features.mean) / network.features.std, torch.zeros(1, 3, 4, 4))
 
 
+def two_signed(network):
+    """The network with class maps that are positive in places and negative in others."""
+    image = torch.rand(2, 3, 65, 65)
+    with torch.inference_mode():
+        maps = network.eval().features(image)
+    # a difference between two places, made orthogonal to the mean feature
+    weight = maps[0, :, 0, 0] - maps[0, :, 4, 4]
+    centre = maps.mean((0, 2, 3))
+    weight = weight - centre * (weight @ centre) / (centre @ centre)
+    network.cam_head.weight.data = weight.view(1, -1, 1, 1).repeat(network.cam_head.out_channels, 1, 1, 1)
+    return network
+
+
 def test_activation_maps_are_the_positive_part_of_the_class_maps(small_backbone):
-    network = Classifier(small_backbone, ["a", "b"]).eval()
+    network = two_signed(Classifier(small_backbone, ["a", "b"]))
     image = torch.rand(2, 3, 65, 49)
     settings = Erase(scales=(1.0,), flip=False)
     with torch.inference_mode():
@@ -58,7 +71,7 @@ def test_activation_maps_are_the_positive_part_of_the_class_maps(small_backbone)
 
 
 def test_mirrored_pictures_have_mirrored_maps(small_backbone):
-    network = Classifier(small_backbone, ["a"]).eval()
+    network = two_signed(Classifier(small_backbone, ["a"]))
     image = torch.rand(1, 3, 65, 65)
     settings = Erase(scales=(1.0,), flip=True)
     with torch.inference_mode():
