@@ -100,7 +100,8 @@ def load_imagenet(network: nn.Module, path: Path, name: str) -> None:
             f"{path}: not the weights of {name}: {len(missing)} of its {len(wanted)} tensors are missing, "
             f"the first is {missing[0]}; give the weights of {name}, or another backbone name"
         )
-    known = timm.create_model(name).state_dict()
+    with torch.device("meta"):  # names alone: no memory, no random numbers
+        known = timm.create_model(name).state_dict()
     foreign = [key for key in state if key not in known and not key.endswith("num_batches_tracked")]
     if foreign:
         raise UserError(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .cam import erase
 from .device import autocast, choose_device, inference_batch
-from .images import batches_of_equal_shape, read_image, to_tensor
+from .images import batches_of_equal_shape, read_batch
 from .labels import clean_labels
 from .networks import EcsNet, load_network
 from .progress import Progress
@@ -39,15 +39,13 @@ def run(
     score the confidence), label uint8 [h, w] (255 where the noise rule ignores it, for a further round).
     """
     device = choose_device(runtime, threads)
-    network = load_network(weights, EcsNet).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = load_network(weights, EcsNet, device)
     evidence_reader, region_reader = ShardReader([evidence]), ShardReader([regions])
     records = shard.select(read_images(images, network.spec["classes"]))
     progress = Progress("ecs_labels", len(records), "images")
     with ShardWriter(out) as writer, torch.inference_mode():
         for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):
-            pictures = torch.stack([to_tensor(read_image(root / record.image)) for record in batch]).to(
-                device
-            )
+            pictures = read_batch(root, batch, device)
             with autocast(device, runtime):
                 predicted = predict(network, pictures, batch, region_reader, settings)
             for record, picture, scores in zip(batch, pictures, predicted, strict=True):

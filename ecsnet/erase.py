@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .cam import activation_maps, erase, erased_region, normalise
 from .device import autocast, choose_device, inference_batch
-from .images import batches_of_equal_shape, read_image, to_tensor
+from .images import batches_of_equal_shape, read_batch
 from .networks import Classifier, load_network
 from .progress import Progress
 from .settings import Erase, Runtime
@@ -33,28 +33,25 @@ def run(
     probability float32 [2, K] (of the picture and of the erased picture).
     """
     device = choose_device(runtime, threads)
-    network = load_network(weights, Classifier).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = load_network(weights, Classifier, device)
     records = shard.select(read_images(images, network.spec["classes"]))
     progress = Progress("erase", len(records), "images")
     with ShardWriter(out) as writer, torch.inference_mode(), autocast(device, runtime):
         for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):
-            pictures = [to_tensor(read_image(root / record.image)) for record in batch]
-            for record, arrays in zip(
-                batch, maps_of_batch(network, torch.stack(pictures), batch, settings, device), strict=True
-            ):
+            arrays_of_images = maps_of_batch(network, read_batch(root, batch, device), batch, settings)
+            for record, arrays in zip(batch, arrays_of_images, strict=True):
                 writer.add(record.id, **arrays)
             progress.step(len(batch))
 
 
 def maps_of_batch(
-    network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase, device: torch.device
+    network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase
 ) -> list[dict[str, np.ndarray]]:
     """The arrays that `run` stores, for pictures [B, 3, H, W] of one shape."""
-    pictures = pictures.to(device)
     height, width = (-(-side // settings.grid_stride) for side in pictures.shape[2:])
     grid = (height, width)
     maps, probability = activation_maps(network, pictures, settings, grid)
-    present = [torch.tensor([tag - 1 for tag in record.tags], device=device) for record in batch]
+    present = [torch.tensor([tag - 1 for tag in record.tags], device=pictures.device) for record in batch]
     maxima = [maps[i, tags].amax((1, 2)) for i, tags in enumerate(present)]
     cams = [normalise(maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
     regions = torch.stack([erased_region(cam, settings.threshold) for cam in cams])

@@ -11,11 +11,11 @@ from . import plots
 from .errors import UserError
 from .grids import argmax_labels
 from .plots import Entry
-from .score import WHATS, LabelTable
+from .score import WHATS
 from .scoring import all_pixels, count_pixels, mean_iou, read_score
 from .settings import Figures
 from .store import ShardReader
-from .tables import ImageRecord, read_classes, read_images
+from .tables import ImageRecord, LabelTable, read_classes, read_images
 
 PANEL_BOX = (152, 114)
 PREDICTION_BOX = (200, 150)

@@ -1,6 +1,6 @@
 """Pictures as tensors: decoding, and random crops for training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,11 @@ def read_image(path: Path) -> np.ndarray:
 def to_tensor(picture: np.ndarray) -> Tensor:
     """[3, H, W] in [0, 1] of uint8 [H, W, 3]."""
     return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+
+
+def read_batch(root: Path, records: Sequence[ImageRecord], device: torch.device) -> Tensor:
+    """Pictures of one shape, [B, 3, H, W] in [0, 1]; their paths are relative to `root`."""
+    return torch.stack([to_tensor(read_image(root / record.image)) for record in records]).to(device)
 
 
 class RandomCrops(Dataset):

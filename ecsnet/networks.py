@@ -110,8 +110,8 @@ def _without_paths(settings: Any) -> dict[str, Any] | None:
     return values
 
 
-def load_network(path: Path, kind: type[Kind]) -> Kind:
-    """Read a network that `save_network` wrote.
+def load_network(path: Path, kind: type[Kind], device: torch.device | str = "cpu") -> Kind:
+    """Read a network that `save_network` wrote onto a device, ready for inference.
 
     Raises:
         UserError: the file is missing, damaged, or holds another kind of network.
@@ -132,7 +132,7 @@ def load_network(path: Path, kind: type[Kind]) -> Kind:
         raise UserError(
             f"{path}: damaged weights file ({error}); delete it and run snakemake again"
         ) from None
-    return network.eval()
+    return network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _build(kind: type[Kind], spec: dict) -> Kind:

@@ -7,7 +7,7 @@ import torch
 
 from .device import autocast, choose_device, inference_batch
 from .grids import argmax_labels
-from .images import batches_of_equal_shape, read_image, to_tensor
+from .images import batches_of_equal_shape, read_batch
 from .networks import DeepLab, load_network
 from .palette import write_mask
 from .progress import Progress
@@ -32,16 +32,14 @@ def run(
 ) -> None:
     """Write a palette PNG <folder>/<id>.png of each of the shard's images, and their label table `out`."""
     device = choose_device(runtime, threads)
-    network = load_network(weights, DeepLab).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = load_network(weights, DeepLab, device)
     classes = np.arange(1, len(network.spec["classes"]) + 1)
     records = shard.select(read_images(images, network.spec["classes"]))
     progress = Progress("predict", len(records), "images")
     written = []
     with torch.inference_mode():
         for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):
-            pictures = torch.stack([to_tensor(read_image(root / record.image)) for record in batch]).to(
-                device
-            )
+            pictures = read_batch(root, batch, device)
             grid = working_grid(pictures, settings.refine.size)
             with autocast(device, runtime):
                 predicted = probabilities(network, pictures, settings, grid)

@@ -16,10 +16,9 @@ import pandas as pd
 from . import scoring
 from .errors import UserError, raise_problems
 from .grids import argmax_labels, resize_labels, resize_maps
-from .palette import read_mask
 from .settings import Score
-from .store import Shard, ShardReader, fingerprint, write_text
-from .tables import read_classes, read_labels
+from .store import Shard, ShardReader, write_text
+from .tables import LabelTable, read_classes
 
 WHATS = ("cam", "cam_refined", "ecs_labels", "filtered_labels", "val", "supervised")
 """What can be scored, in the order of the pipeline."""
@@ -29,40 +28,6 @@ CAM_THRESHOLDS = np.arange(1, 41) / 50
 
 Counter = Callable[[str, np.ndarray], np.ndarray]
 """From an image's id and true mask [H, W] to its pixel counts, which add up over images."""
-
-
-class LabelTable:
-    """The label maps that a table lists, read one by one and checked against the table."""
-
-    def __init__(self, table: Path, folder: Path) -> None:
-        """`folder` is what the paths in the table are relative to."""
-        self._table = table
-        self._folder = folder
-        self._records = {record.id: record for record in read_labels(table)}
-
-    def __contains__(self, image_id: str) -> bool:
-        return image_id in self._records
-
-    def ids(self) -> list[str]:
-        """Image ids in the table's order."""
-        return list(self._records)
-
-    def get(self, image_id: str) -> np.ndarray:
-        """One label map, uint8 [H, W].
-
-        Raises:
-            UserError: the file is gone, unreadable, or another one than when the table was written.
-        """
-        record = self._records[image_id]
-        path = self._folder / record.label
-        remedy = f"delete {self._table} and run snakemake again"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}, but {self._table} lists it; {remedy}") from None
-        if fingerprint(content) != record.fingerprint:
-            raise UserError(f"{path}: was changed after the stage wrote {self._table}; {remedy}")
-        return read_mask(path)
 
 
 def run(

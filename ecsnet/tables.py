@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .errors import UserError
-from .store import write_text
+from .palette import read_mask
+from .store import fingerprint, write_text
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,40 @@ def read_labels(path: Path) -> list[LabelRecord]:
     """Read a label table; raises `UserError` if the file is not one."""
     rows = _read(path, LabelRecord)
     return [LabelRecord(**{name: row[name] for name in LabelRecord.__annotations__}) for row in rows]
+
+
+class LabelTable:
+    """The label maps that a table lists, read one by one and checked against the table."""
+
+    def __init__(self, table: Path, folder: Path) -> None:
+        """`folder` is what the paths in the table are relative to."""
+        self._table = table
+        self._folder = folder
+        self._records = {record.id: record for record in read_labels(table)}
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._records
+
+    def ids(self) -> list[str]:
+        """Image ids in the table's order."""
+        return list(self._records)
+
+    def get(self, image_id: str) -> np.ndarray:
+        """One label map, uint8 [H, W].
+
+        Raises:
+            UserError: the file is gone, unreadable, or another one than when the table was written.
+        """
+        record = self._records[image_id]
+        path = self._folder / record.label
+        remedy = f"delete {self._table} and run snakemake again"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}, but {self._table} lists it; {remedy}") from None
+        if fingerprint(content) != record.fingerprint:
+            raise UserError(f"{path}: was changed after the stage wrote {self._table}; {remedy}")
+        return read_mask(path)
 
 
 def read_classes(path: Path) -> list[str]:

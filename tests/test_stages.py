@@ -189,9 +189,10 @@ def test_a_later_round_starts_from_the_one_before(data, chain, tmp_path):
 def test_ecs_net_starts_from_the_classifier(data):
     classifier = load_network(data / "classifier", Classifier)
     network = train_ecs.start_network(TrainEcs(head_channels=8), data / "classifier", 1)
+    network = network.eval().to(memory_format=torch.channels_last)  # as load_network returns it
     images = torch.rand(1, 3, 65, 65)
     with torch.inference_mode():
-        assert torch.equal(network.eval()(images), classifier(images))
+        assert torch.equal(network(images), classifier(images))
 
 
 def test_evidence_alone_or_prediction_alone(data, chain, tmp_path):

@@ -244,7 +244,7 @@ def test_rule_and_stage_names_agree():
     rules = set()
     for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
         rules |= set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)", path.read_text(), re.MULTILINE))
-    assert rules == STAGES | {"supervised"}
+    assert rules == STAGES | {"supervised", "summary_supervised"}
 
 
 def test_gpu_rules_declare_what_they_need():

@@ -68,14 +68,22 @@ rule summary:
         "ecsnet summary --scores {input} --out {output} 2>&1 | tee {log}"
 
 
-# The table with the fully supervised bound in it: a target, unless supervised.enabled makes every run
-# end with it. The table is that of the last command; the scores themselves stay.
-use rule summary as supervised with:
+use rule summary as summary_supervised with:
     input:
         expand(rules.score.output.score, what=SOURCES),
+    output:
+        report(f"{RESULTS}/supervised/summary.csv", category="Scores", caption="../report/summary.rst"),
+    log:
+        f"{LOGS}/supervised/summary.log",
+    benchmark:
+        f"{LOGS}/supervised/summary.benchmark.tsv"
 
 
-ruleorder: summary > supervised
+# A target: the table with the fully supervised bound in it. Where supervised.enabled has every run end
+# with the bound, that is the run's own table; else a second one beside the bound.
+rule supervised:
+    input:
+        rules.summary.output if CONFIG.supervised.enabled else rules.summary_supervised.output,
 
 
 HISTORIES = [
@@ -143,11 +151,13 @@ def print_results():
     """The table of scores, and where everything is; after a run of single stages, only where."""
     from ecsnet.summary import format_table  # pandas: not while planning
 
-    table = Path(f"{RESULTS}/summary.csv")
+    tables = [Path(rules.summary.output[0]), Path(rules.summary_supervised.output[0])]
     scores = [Path(score) for score in SCORES]
-    if table.exists() and all(score.exists() for score in scores):
-        if table.stat().st_mtime >= max(score.stat().st_mtime for score in scores):
-            print(format_table(table))
+    if all(score.exists() for score in scores):
+        newest = max(score.stat().st_mtime for score in scores)
+        current = [table for table in tables if table.exists() and table.stat().st_mtime >= newest]
+        if current:
+            print(format_table(max(current, key=lambda table: table.stat().st_mtime)))
     print(
         f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: filter_labels, predict"
     )
