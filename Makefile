@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint schema clean
+.PHONY: help setup demo test test-long lint schema clean
 
 define SCHEMA
 import pathlib, yaml
@@ -19,7 +19,7 @@ export SCHEMA
 TOOLS = export PATH="$(CURDIR)/.venv/bin:$$PATH";
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 17
 
 setup: .venv/.stamp ## install everything into .venv
 
@@ -38,7 +38,10 @@ demo: setup ## run the whole pipeline on a generated data set, some minutes on a
 	@echo "Scores: results/demo/summary.csv   Pictures: results/demo/figures/"
 
 test: setup ## run the tests
-	@$(TOOLS) pytest
+	@$(TOOLS) pytest -m "not long"
+
+test-long: setup ## run the long tests: runs that are killed, stopped and changed
+	@$(TOOLS) pytest -m long
 
 lint: setup ## check style and types
 	@$(TOOLS) ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow

@@ -43,8 +43,13 @@ rule all:
 
 
 onstart:
+    STOP.install()
     advise_gpu_budget()
 
 
 onsuccess:
     print_results()
+
+
+onerror:
+    print_how_to_go_on()

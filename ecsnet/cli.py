@@ -7,9 +7,11 @@ Stage modules are imported only when their stage runs, so that help is instant.
 """
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -20,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, settings
-from .errors import UserError
+from . import __version__, settings, stopping
+from .errors import UserError, explain
 from .progress import clock
-from .store import Shard
+from .store import Shard, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -183,15 +185,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 1 for a mistake of the user."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = make_parser().parse_args(arguments)
+    if parsed.stage == "why":
+        return answer_why(parsed)
     print(shlex.join(["ecsnet", *arguments]), flush=True)
     start = time.monotonic()
     try:
-        run_stage(parsed)
-    except UserError as error:
-        print(f"\necsnet {parsed.stage}: {error}", file=sys.stderr, flush=True)
+        with stopping.watching(parsed.stage):
+            prepare_files(parsed)
+            run_stage(parsed)
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else explain(error, memory_setting(parsed.stage))
+        if text is None:
+            raise
+        print(f"\necsnet {parsed.stage}: {text}", file=sys.stderr, flush=True)
         return 1
     print(f"{parsed.stage}: done in {clock(time.monotonic() - start)}", flush=True)
     return 0
+
+
+def answer_why(parsed: argparse.Namespace) -> int:
+    """Tell why stages are stale; the exit status is 1 where Snakemake would not start."""
+    from . import why  # imports Snakemake
+
+    try:
+        why.run(parsed.targets, parsed.configfile)
+    except UserError as error:
+        print(f"ecsnet why: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepare_files(parsed: argparse.Namespace) -> None:
+    """Clear what a killed process left half-written, and date inputs that come from the future.
+
+    After the clock jumped back, outputs would be older than their inputs: Snakemake refuses such.
+    """
+    values = [getattr(parsed, name) for name in STAGES[parsed.stage].arguments.split()]
+    paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
+    paths = [path for path in paths if isinstance(path, Path)]
+    for path in paths:
+        if path.is_file() and path.stat().st_mtime > time.time() + 1:
+            print(f"{path}: its date lies in the future (did the clock jump?); it is dated now", flush=True)
+            with contextlib.suppress(OSError):  # another user's
+                os.utime(path)
+    for folder in {folder for path in paths for folder in (path, path.parent)}:
+        remove_leftovers(folder)
+
+
+def memory_setting(stage: str) -> str:
+    """The settings to lower where a stage runs out of memory."""
+    section = STAGES[stage].section
+    if section is not None and issubclass(section, settings.Training):
+        return f"{stage}.batch_size or {stage}.crop_size, or runtime.workers where it is the machine's memory"
+    return "runtime.inference_batch" if STAGES[stage].runtime else "--cores, so that fewer work at once"
 
 
 def run_stage(parsed: argparse.Namespace) -> None:
@@ -229,7 +275,24 @@ def make_parser() -> argparse.ArgumentParser:
     stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
     for name, stage in STAGES.items():
         _add_stage(stages, name, stage)
+    _add_why(stages)
     return parser
+
+
+def _add_why(commands: Any) -> None:
+    text = "tell why stages are stale, in plain words; runs nothing"
+    parser = commands.add_parser("why", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument(
+        "targets", nargs="*", metavar="target", help="rule or file, as for snakemake (default: all)"
+    )
+    parser.add_argument(
+        "--configfile",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="configuration of the run, as for snakemake (default: config/config.yaml)",
+    )
 
 
 def _add_stage(stages: Any, name: str, stage: Stage) -> None:

@@ -1,26 +1,29 @@
-"""Digest of a stage's code: changes when, and only when, what the stage computes may change.
+"""Digests of a stage's code: change when, and only when, what the stage computes may change.
 
-Snakemake does not look into the modules that a rule's command imports. So every rule has this digest
-among its params, over the syntax trees of the stage's module and all ecsnet modules that it imports,
-directly or not, without docstrings, comments and layout.
+Snakemake does not look into the modules that a rule's command imports. So every rule has these
+digests among its params: of the syntax trees of the stage's module and of all ecsnet modules that it
+imports, directly or not, without docstrings, comments and layout.
 """
 
 import ast
 import functools
 import hashlib
+import json
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 
-NO_RESULT = frozenset({"cli", "device", "digest", "errors", "progress", "settings"})
+NO_RESULT = frozenset({"cli", "device", "digest", "errors", "progress", "settings", "stopping"})
 """Modules that change no result: how to run, what to print; settings reach a stage as values."""
 
 
 def code_digest(stage: str, package: Path = PACKAGE) -> str:
-    """Sixteen hexadecimal digits for the code of `stage` and of what it imports."""
-    trees = {name: _tree(_path(name, package)) for name in modules_of(stage, package)}
-    text = "\n".join(f"{name}\n{tree}" for name, tree in sorted(trees.items()))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """JSON text with twelve hexadecimal digits for each module that `stage` consists of.
+
+    Sorted by module, {"ecsnet/cam.py": "5f0c…", …}, so that two of them tell which modules differ.
+    """
+    paths = {f"{PACKAGE.name}/{name}.py": _path(name, package) for name in modules_of(stage, package)}
+    return json.dumps({name: _digest(path) for name, path in sorted(paths.items())})
 
 
 def modules_of(stage: str, package: Path = PACKAGE) -> set[str]:
@@ -53,14 +56,15 @@ def _imports(path: Path, package: Path) -> set[str]:
     return {name for name in names if _path(name, package).exists()}
 
 
-def _tree(path: Path) -> str:
-    """The syntax tree as text, without docstrings (a string that stands alone as a statement)."""
-    return _dumped(path, path.read_bytes())
+def _digest(path: Path) -> str:
+    """Of the syntax tree without docstrings (a string that stands alone as a statement)."""
+    return _tree_digest(path, path.read_bytes())
 
 
 @functools.cache
-def _dumped(path: Path, content: bytes) -> str:
-    return ast.dump(_WithoutDocstrings().visit(ast.parse(content, str(path))))
+def _tree_digest(path: Path, content: bytes) -> str:
+    tree = ast.dump(_WithoutDocstrings().visit(ast.parse(content, str(path))))
+    return hashlib.blake2b(tree.encode(), digest_size=6).hexdigest()
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

@@ -1,5 +1,6 @@
 """The one exception for mistakes that the user can mend."""
 
+import errno
 from collections.abc import Sequence
 
 
@@ -19,3 +20,45 @@ def raise_problems(problems: Sequence[str], headline: str, limit: int = 50) -> N
     if len(problems) > limit:
         shown.append(f"  … and {len(problems) - limit} more")
     raise UserError("\n".join([headline, *shown]))
+
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+def explain(error: Exception, lower: str) -> str | None:
+    """What is wrong and what to do, where the machine and not the program is at fault; else None.
+
+    Args:
+        error: any exception that a stage ended with.
+        lower: the setting that makes the stage need less memory.
+    """
+    if _is_about_space(error):
+        return f"no space is left{_on(error)}; free some and give the same command again"
+    if isinstance(error, OSError) and error.errno in _NOT_ALLOWED:
+        return f"not allowed: {error.strerror}{_on(error)}; correct its permissions, or choose another folder"
+    if isinstance(error, OSError) and error.errno in _WRONG_KIND:
+        return f"{error.strerror}{_on(error)}; move it out of the way and give the same command again"
+    if _is_about_memory(error):
+        return f"out of memory ({str(error).splitlines()[0] or type(error).__name__}); lower {lower}"
+    return None
+
+
+def _is_about_space(error: Exception) -> bool:
+    # safetensors tells in words alone
+    words = ("No space left on device", "Disk quota exceeded", "File too large")
+    return getattr(error, "errno", None) in _NO_SPACE or any(word in str(error) for word in words)
+
+
+def _is_about_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    # torch: OutOfMemoryError of a card, a plain RuntimeError of the CPU's allocator
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _on(error: Exception) -> str:
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    return f" ({name})" if name else ""

@@ -3,7 +3,10 @@
 import contextlib
 import hashlib
 import os
+import re
+import socket
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,9 @@ import numpy as np
 
 from .errors import UserError
 
+_temporaries: set[Path] = set()  # of this process, not yet renamed
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # process ids count on one machine alone
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -21,12 +27,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The rename is atomic within a file system, so nobody ever sees half a file under `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.tmp")
+    _temporaries.add(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        _temporaries.discard(temporary)
+
+
+def remove_temporaries() -> None:
+    """Remove what this process has begun to write: for one that ends in the middle."""
+    for temporary in list(_temporaries):
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write in a folder."""
+    for path in folder.glob(f".*.{_HOST}-*.tmp"):
+        number = re.search(r"-(\d+)\.tmp$", path.name)
+        if number and not _is_alive(int(number[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

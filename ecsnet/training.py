@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from . import stopping
 from .device import autocast, choose_device, half_type
 from .digest import code_digest
 from .errors import UserError
@@ -85,21 +86,35 @@ def train(job: Job) -> None:
     state = keeper.load(network, optimizer)
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and half_type() == torch.float16)
     progress = Progress(job.stage, job.steps, "steps", state.step)
-    for batch in _batches(job, state.step, device):
-        _set_rates(optimizer, job.settings, state.step, job.steps)
-        torch.manual_seed(job.settings.seed * 1_000_003 + state.step)  # dropout's draws
-        with autocast(device, job.runtime):
-            terms = job.loss(network, batch)
-        total = torch.stack(list(terms.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(total).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        _record(job, state, {"loss": total, **terms}, optimizer.param_groups[0]["lr"])
-        progress.step(note=f"loss {state.rows[-1]['loss']:.3f}" if state.rows else "")
-        keeper.save_if_due(network, optimizer, state)
+    with stopping.deferred():
+        for batch in _batches(job, state.step, device):
+            _set_rates(optimizer, job.settings, state.step, job.steps)
+            torch.manual_seed(job.settings.seed * 1_000_003 + state.step)  # dropout's draws
+            losses = _take_step(job, network, optimizer, scaler, batch)
+            _record(job, state, losses, optimizer.param_groups[0]["lr"])
+            progress.step(note=f"loss {state.rows[-1]['loss']:.3f}" if state.rows else "")
+            if stopping.asked():
+                break
+            keeper.save_if_due(network, optimizer, state)
+    if state.step < job.steps:
+        keeper.save(network, optimizer, state)
+        stopping.leave(f"step {state.step} of {job.steps} is saved, and the same command goes on from there")
     _finish(job, state)
     keeper.delete()
+
+
+def _take_step(
+    job: Job, network: Network, optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler, batch: Batch
+) -> dict[str, Tensor]:
+    """One step down the loss; the loss and its terms."""
+    with autocast(batch["image"].device, job.runtime):
+        terms = job.loss(network, batch)
+    total = torch.stack(list(terms.values())).sum()
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(total).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    return {"loss": total, **terms}
 
 
 def make_optimizer(network: Network, settings: Training) -> torch.optim.SGD:
@@ -138,6 +153,7 @@ def _batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
         num_workers=workers,
         # the maps' readers are open files: forked workers inherit them, others could not be given them
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=stopping.ignore_in_worker,
         pin_memory=device.type == "cuda",
     )
     for batch in _with_plain_errors(loader):
@@ -152,6 +168,13 @@ def _with_plain_errors(loader: DataLoader) -> Iterator[Batch]:
         yield from loader
     except UserError as error:
         raise UserError(str(error).rsplit("UserError: ", 1)[-1].rstrip()) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a data worker died ({str(error).splitlines()[0]}); if it was killed for want of memory, lower "
+            "runtime.workers (0 needs least). The training goes on from its last saved state"
+        ) from None
 
 
 def _record(job: Job, state: State, terms: dict[str, Tensor], rate: float) -> None:
@@ -226,8 +249,11 @@ class ResumeFile:
 
     def save_if_due(self, network: Network, optimizer: torch.optim.SGD, state: State) -> None:
         """Write the state, at most every `runtime.checkpoint_seconds`."""
-        if time.monotonic() - self._last < self.interval or state.step == self.total:
-            return
+        if time.monotonic() - self._last >= self.interval and state.step < self.total:
+            self.save(network, optimizer, state)
+
+    def save(self, network: Network, optimizer: torch.optim.SGD, state: State) -> None:
+        """Write the state, unless it is not finite."""
         if not all(tensor.isfinite().all() for tensor in [*state.sums.values(), *network.parameters()]):
             return  # the next history row stops the training; the state before it is the good one
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}

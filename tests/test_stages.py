@@ -3,90 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from stage_data import CLASSES, LAST, REFINE, make_chain, make_data, run_erase
 
-from ecsnet import ecs_labels, erase, evidence, predict, prepare, train_ecs
-from ecsnet.demo import DEMO_CLASSES
-from ecsnet.demo import run as write_demo
+from ecsnet import ecs_labels, evidence, predict, train_ecs
 from ecsnet.errors import UserError
-from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network, save_network
+from ecsnet.networks import Classifier, EcsNet, load_network
 from ecsnet.palette import read_mask
-from ecsnet.settings import (
-    Backbone,
-    Dataset,
-    Demo,
-    EcsLabels,
-    Erase,
-    Evidence,
-    Predict,
-    Refine,
-    Runtime,
-    TrainEcs,
-)
+from ecsnet.settings import EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs
 from ecsnet.store import Shard, ShardReader
 from ecsnet.tables import read_images, read_labels
-
-RUNTIME = Runtime(device="cpu", workers=0)
-CLASSES = list(DEMO_CLASSES)
-REFINE = Refine(rounds=2, dilations=(1, 2))
-LAST = {"runtime": RUNTIME, "threads": 1}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Four pictures, their tables, and a network of each kind with random weights."""
-    folder = tmp_path_factory.mktemp("data")
-    write_demo(Demo(train_images=4, val_images=2, width=96, height=64), root=folder, out=folder / "demo.json")
-    settings = Dataset(root=str(folder), train_list="train", val_list="val", classes=tuple(CLASSES))
-    prepare.run(
-        settings,
-        out_classes=folder / "classes.txt",
-        out_train=folder / "train.csv",
-        out_val=folder / "val.csv",
-        out_problems=folder / "problems.csv",
-    )
-    torch.manual_seed(0)
-    backbone = Backbone(name="resnet18", weights="none")
-    save_network(folder / "classifier", Classifier(backbone, CLASSES))
-    save_network(folder / "ecsnet", EcsNet(backbone, CLASSES, 8, 2))
-    save_network(folder / "deeplab", DeepLab(backbone, CLASSES, (2, 4)))
-    return folder
-
-
-def run_erase(data, out, shard="1/1", batch=1, **settings):
-    erase.run(
-        Erase(**{"scales": (1.0, 1.5), **settings}),
-        images=data / "train.csv",
-        root=data,
-        weights=data / "classifier",
-        shard=Shard.parse(shard),
-        out=out,
-        runtime=Runtime(device="cpu", inference_batch=batch),
-        threads=1,
-    )
-    return ShardReader([out])
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def chain(data):
-    """The shards of erase, evidence and ecs_labels."""
-    run_erase(data, data / "erase.npz")
-    common = {"images": data / "train.csv", "root": data, "shard": Shard(1, 1), **LAST}
-    evidence.run(
-        Evidence(refine=REFINE),
-        classes=data / "classes.txt",
-        maps=data / "erase.npz",
-        out=data / "evidence.npz",
-        **common,
-    )
-    ecs_labels.run(
-        EcsLabels(scales=(1.0,), refine=REFINE),
-        weights=data / "ecsnet",
-        evidence=data / "evidence.npz",
-        regions=data / "erase.npz",
-        out=data / "ecs_labels.npz",
-        **common,
-    )
-    return {name: ShardReader([data / f"{name}.npz"]) for name in ("erase", "evidence", "ecs_labels")}
+    return make_chain(data)
 
 
 def test_erase_stores_what_it_says(data, chain):

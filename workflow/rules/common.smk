@@ -14,6 +14,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     from ecsnet.digest import code_digest
+    from ecsnet import runs
     from ecsnet.errors import UserError
     from ecsnet.settings import parse_config, section_json
     from ecsnet.voc import listing_digest, mask_digest
@@ -26,17 +27,25 @@ except ModuleNotFoundError as error:
 os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 
-def checked(values):
-    """The configuration as settings; a mistake ends the run before any job."""
+def checked(function, *arguments):
+    """What the function returns; a mistake of the user ends the run before any job."""
     try:
-        return parse_config(values)
+        return function(*arguments)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
 
-CONFIG = checked(config)
+STOP = runs.Stop()
+# A signal to the whole group must not end `tee` before the stage that has something to say.
+shell.prefix("trap '' INT TERM; ")
+
+CONFIG = checked(parse_config, config)
 RESULTS = f"results/{CONFIG.run}"
 LOGS = f"logs/{CONFIG.run}"
+
+if workflow.is_main_process:
+    checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])
+    runs.begin()
 
 # In shell lines, but never in params: neither changes a result.
 ROOT = CONFIG.dataset.root

@@ -161,3 +161,12 @@ def print_results():
     print(
         f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: filter_labels, predict"
     )
+
+
+def print_how_to_go_on():
+    """What is left after a failure or a stop, and how to take it up."""
+    if STOP.asked:
+        print("Stopped. What is finished is kept, and trainings at their last step:", end=" ")
+    else:
+        print("A stage failed: its message stands above and in its log. What is finished is kept;", end=" ")
+    print("the same command goes on from here.")

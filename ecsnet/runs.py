@@ -1,0 +1,121 @@
+"""Runs of the workflow: ending one at once, and taking up one that was killed. For the Snakefile.
+
+Snakemake's lock outlives a run that was killed (SIGKILL, power cut) and then stops every later one until
+a person removes it by hand. So each run leaves a note while it lives.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from .errors import raise_problems
+
+
+def require_folders(names: list[str]) -> None:
+    """Check that folders exist or can be made, and can be written: Snakemake answers with a traceback.
+
+    Raises:
+        UserError: with a line for each folder that cannot be used.
+    """
+    problems = []
+    for name in names:
+        existing = next(path for path in (Path(name), *Path(name).parents) if os.path.lexists(path))
+        if not existing.is_dir():
+            problems.append(f"{existing}: is a file, but {name} has to be a folder; move it away")
+        elif not os.access(existing, os.W_OK | os.X_OK):
+            problems.append(f"{existing}: may not be written, but {name} has to be; correct its permissions")
+    raise_problems(problems, "The run has no place for its results:")
+
+
+def begin(folder: Path = Path(".snakemake")) -> None:
+    """Note this process as alive in Snakemake's `folder`, and remove a lock that no living run holds.
+
+    A folder that cannot be written is left to Snakemake, which says so.
+    """
+    with contextlib.suppress(OSError):
+        notes = folder / "runs"
+        notes.mkdir(parents=True, exist_ok=True)
+        locks = sorted((folder / "locks").glob("*.lock"))
+        if locks and not _others(notes):
+            for lock in locks:
+                lock.unlink(missing_ok=True)
+            print("A run was killed here: its lock is removed, and what it had finished is kept.", flush=True)
+        note = notes / f"{socket.gethostname()}-{os.getpid()}.json"
+        note.write_text(json.dumps({"host": socket.gethostname(), **_this_process()}))
+        atexit.register(note.unlink, missing_ok=True)
+
+
+def _this_process() -> dict:
+    return {"process": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _others(notes: Path) -> list[Path]:
+    """Notes of runs that live or may live; those of dead ones are removed."""
+    living = []
+    for note in notes.glob("*.json"):
+        if _may_live(note):
+            living.append(note)
+        else:
+            note.unlink(missing_ok=True)
+    return living
+
+
+def _may_live(note: Path) -> bool:
+    try:
+        run = json.loads(note.read_text())
+        if run["host"] != socket.gethostname():
+            return True  # cannot be known from here
+        return abs(psutil.Process(run["process"]).create_time() - run["started"]) < 1
+    except (ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+        return False
+
+
+class Stop:
+    """Ends a run at once when asked to, by Ctrl-C (SIGINT) or SIGTERM.
+
+    Snakemake, asked to stop, waits for the running jobs, which may take days. `install`, called in its
+    process, passes the signal on to the stages and has Snakemake end the run as after Ctrl-C. A second
+    signal kills what is left.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def install(self) -> None:
+        """Take over SIGINT and SIGTERM; main thread only."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        threading.Thread(target=_end_stages, args=(self.asked,), daemon=True).start()
+        self.asked = True
+        raise KeyboardInterrupt
+
+
+def _end_stages(kill: bool) -> None:
+    """Signal the stages until none is left: one that has just started may not listen yet."""
+    while stages := stages_below():
+        for stage in stages:
+            with contextlib.suppress(psutil.Error):
+                stage.kill() if kill else stage.terminate()
+        time.sleep(1)
+
+
+def stages_below() -> list[psutil.Process]:
+    """Processes of `ecsnet` below this one, without the workers of their own."""
+    stages: dict[int, psutil.Process] = {}
+    for process in psutil.Process().children(recursive=True):  # parents first
+        with contextlib.suppress(psutil.Error):
+            words = [os.path.basename(word) for word in process.cmdline()[:3]]
+            if "ecsnet" in words and process.ppid() not in stages:
+                stages[process.pid] = process
+    return list(stages.values())
