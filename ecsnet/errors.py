@@ -41,7 +41,7 @@ def explain(error: Exception, lower: str) -> str | None:
     if isinstance(error, OSError) and error.errno in _WRONG_KIND:
         return f"{error.strerror}{_on(error)}; move it out of the way and give the same command again"
     if _is_about_memory(error):
-        return f"out of memory ({str(error).splitlines()[0] or type(error).__name__}); lower {lower}"
+        return f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); lower {lower}"
     return None
 
 

@@ -1,5 +1,6 @@
 """The tables that stages hand to each other: images with tags, and label images, as CSV."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,11 @@ def read_images(path: Path, classes: list[str]) -> list[ImageRecord]:
         if unknown:
             raise UserError(f"{path}: image {row['id']} has the unknown class {unknown[0]!r}; rerun prepare")
         row |= {"tags": tuple(index[name] for name in names)}
-        records.append(ImageRecord(**{**row, "width": int(row["width"]), "height": int(row["height"])}))
+        for side in ("width", "height"):
+            if not re.fullmatch("[1-9][0-9]{0,8}", row[side]):
+                raise UserError(f"{path}: image {row['id']} has the {side} {row[side]!r}; rerun prepare")
+            row[side] = int(row[side])
+        records.append(ImageRecord(**{name: row[name] for name in ImageRecord.__annotations__}))
     return records
 
 
@@ -105,20 +110,27 @@ class LabelTable:
         """Image ids in the table's order."""
         return list(self._records)
 
+    def kept(self) -> list[str]:
+        """Ids of the images that are to be trained on."""
+        return [record.id for record in self._records.values() if not record.dropped]
+
+    def path(self, image_id: str) -> Path:
+        """File of one label map."""
+        return self._folder / self._records[image_id].label
+
     def get(self, image_id: str) -> np.ndarray:
         """One label map, uint8 [H, W].
 
         Raises:
             UserError: the file is gone, unreadable, or another one than when the table was written.
         """
-        record = self._records[image_id]
-        path = self._folder / record.label
+        path = self.path(image_id)
         remedy = f"delete {self._table} and run snakemake again"
         try:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}, but {self._table} lists it; {remedy}") from None
-        if fingerprint(content) != record.fingerprint:
+        if fingerprint(content) != self._records[image_id].fingerprint:
             raise UserError(f"{path}: was changed after the stage wrote {self._table}; {remedy}")
         return read_mask(path)
 
@@ -144,11 +156,13 @@ def _write(path: Path, rows: list[dict], kind: type) -> None:
 def _read(path: Path, kind: type) -> list[dict]:
     try:
         # text throughout, and no NaN: an id or a class may be called 007 or "None"
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, na_filter=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such table; run the stage that writes it") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{path}: not a readable table ({error}); rerun the stage that writes it") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first columns for row names then
+        raise UserError(f"{path}: its rows are longer than its header; rerun the stage that writes it")
     missing = [name for name in kind.__annotations__ if name not in table.columns]
     if missing:
         raise UserError(f"{path}: the column {missing[0]} is missing; rerun the stage that writes it")

@@ -9,9 +9,9 @@ from .errors import UserError
 from .images import RandomCrops
 from .losses import segmentation_loss
 from .networks import DeepLab, new_network
-from .palette import IGNORE, read_mask
+from .palette import IGNORE
 from .settings import Runtime, TrainSegmenter
-from .tables import ImageRecord, read_classes, read_images, read_labels
+from .tables import ImageRecord, LabelTable, read_classes, read_images
 from .training import Batch, Job, train
 
 
@@ -38,8 +38,9 @@ def run(
         UserError: there is no label at all, or one is not of its picture's size.
     """
     names = read_classes(classes)
-    paths = {record.id: label_root / record.label for record in read_labels(labels) if not record.dropped}
-    records = [record for record in read_images(images, names) if record.id in paths]
+    table = LabelTable(labels, label_root)
+    kept = set(table.kept())
+    records = [record for record in read_images(images, names) if record.id in kept]
     if not records:
         raise UserError(f"{labels}: no label for any image; loosen filter_labels.drop_share and agreement")
     network = new_network(
@@ -47,7 +48,7 @@ def run(
     )
 
     def maps(record: ImageRecord) -> dict[str, np.ndarray]:
-        return {"label": read_label(paths[record.id], record, len(names))}
+        return {"label": read_label(table, record, len(names))}
 
     def loss(network: DeepLab, batch: Batch) -> dict[str, Tensor]:
         logits = network.segment(batch["image"])
@@ -58,9 +59,9 @@ def run(
     train(Job("train_segmenter", network, crops, loss, settings, runtime, threads, inputs, out, history))
 
 
-def read_label(path: Path, record: ImageRecord, num_classes: int) -> np.ndarray:
-    """A label image, checked against its picture's size and the classes."""
-    label = read_mask(path)
+def read_label(table: LabelTable, record: ImageRecord, num_classes: int) -> np.ndarray:
+    """A label image, checked against the table, its picture's size and the classes."""
+    path, label = table.path(record.id), table.get(record.id)
     if label.shape != (record.height, record.width):
         found, wanted = f"{label.shape[1]}×{label.shape[0]}", f"{record.width}×{record.height}"
         raise UserError(f"{path}: {found} pixels, its picture has {wanted}; rerun the stage that wrote it")
