@@ -42,18 +42,18 @@ def _path(name: str, package: Path) -> Path:
     return package / f"{name}.py"
 
 
-@functools.cache
-def _parsed(path: Path, content: bytes) -> ast.Module:
-    return ast.parse(content, str(path))
-
-
 def _imports(path: Path, package: Path) -> set[str]:
     """Names of the package's modules that a module imports by `from .name` or `from . import name`."""
+    return {name for name in _names_imported(path, path.read_bytes()) if _path(name, package).exists()}
+
+
+@functools.cache
+def _names_imported(path: Path, content: bytes) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(_parsed(path, path.read_bytes())):
+    for node in ast.walk(ast.parse(content, str(path))):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             names |= {node.module} if node.module else {alias.name for alias in node.names}
-    return {name for name in names if _path(name, package).exists()}
+    return frozenset(names)
 
 
 def _digest(path: Path) -> str:

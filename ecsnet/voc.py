@@ -6,7 +6,10 @@ business of this module, but for `mask_name`.
 
 import difflib
 import hashlib
+import json
 import os
+import stat
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +151,11 @@ def find_pictures(root: Path) -> dict[str, list[str]]:
     return {image_id: sorted(names) for image_id, names in pictures.items()}
 
 
+def folded(image_id: str) -> str:
+    """The same text for ids that some file system or person takes for one: case and Unicode form aside."""
+    return unicodedata.normalize("NFC", image_id).casefold()
+
+
 def _scan(folder: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as entries:
@@ -155,7 +163,7 @@ def _scan(folder: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, os.DirE
                 stem, ending = os.path.splitext(entry.name)
                 if ending.lower() in endings:
                     yield stem, entry
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
         return
 
 
@@ -163,7 +171,7 @@ def tag_source(settings: Dataset) -> str:
     """annotations or main: where the tags of this data set are read from."""
     if settings.tags != "auto":
         return settings.tags
-    return "annotations" if (Path(settings.root) / "Annotations").is_dir() else "main"
+    return "annotations" if os.path.isdir(Path(settings.root) / "Annotations") else "main"
 
 
 def read_tags(settings: Dataset, ids: Iterable[str], problems: list[Problem]) -> dict[str, tuple[int, ...]]:
@@ -280,6 +288,8 @@ def _read_main_list(path: Path, problems: list[Problem]) -> list[tuple[str, str]
 
 def _read_text(path: Path, what: str, remedy: str) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise DataError(path, f"is no file, but a folder or a device; a {what} is wanted here", remedy)
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(path, f"no such {what}", remedy) from None
@@ -291,53 +301,58 @@ def _read_text(path: Path, what: str, remedy: str) -> str:
 
 
 def listing_digest(settings: Dataset) -> str:
-    """Digest of all that `prepare` reads, cheap enough for every start of snakemake.
+    """Digests of all that `prepare` reads, cheap enough for every start of snakemake.
 
+    JSON text with a count and a digest each of lists, pictures and tags: {"lists": "444 5f0c…", …}.
     Lists by content; listed pictures and annotations by name, size and time of change. Never
     raises: what is missing counts as such, and without the data root it is "absent".
     """
     root = Path(settings.root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return "absent"
     lists = [_content(list_path(root, name)) for name in (settings.train_list, settings.val_list)]
     ids = {columns[0] for content in lists for _, _, columns in _rows(content.decode("utf-8-sig", "replace"))}
-    parts = [*lists, _stamps(root / "JPEGImages", PICTURE_ENDINGS, ids)]
+    pictures = _stamps(root / "JPEGImages", PICTURE_ENDINGS, ids)
     if tag_source(settings) == "annotations":
-        parts.append(_stamps(root / "Annotations", (".xml",), ids))
+        tags = _stamps(root / "Annotations", (".xml",), ids)
     else:
         folder = root / "ImageSets" / "Main"
-        parts += [_content(folder / f"{name}_trainval.txt") for name in settings.classes]
-    return _digest(parts)
+        tags = [_content(folder / f"{name}_trainval.txt") for name in settings.classes]
+    parts = {"lists": _digest(lists, len(ids)), "pictures": _digest(pictures), "tags": _digest(tags)}
+    return json.dumps(parts)
 
 
 def mask_digest(settings: Dataset, masks: str, name: str) -> str:
-    """Digest of what `check_masks` reads: the list `name` by content, its masks in the folder `masks` under
-    the data root by name, size and time of change. As `listing_digest`, it never raises.
+    """Digests of what `check_masks` reads: the list `name` by content, its masks in the folder `masks` under
+    the data root by name, size and time of change. JSON text as of `listing_digest`; never raises either.
     """
     root = Path(settings.root)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return "absent"
     content = _content(list_path(root, name))
     ids = {columns[0] for _, _, columns in _rows(content.decode("utf-8-sig", "replace"))}
-    return _digest([content, _stamps(root / masks, (".png",), ids)])
+    parts = {"lists": _digest([content], len(ids)), "masks": _digest(_stamps(root / masks, (".png",), ids))}
+    return json.dumps(parts)
 
 
-def _digest(parts: list[bytes]) -> str:
+def _digest(parts: list[bytes], count: int | None = None) -> str:
+    """How many, those of `parts` if not said otherwise, and a digest."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
+    return f"{len(parts) if count is None else count} {digest.hexdigest()}"
 
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except (OSError, ValueError):
+        # unlike Path.is_file, false for names that are too long or hold a zero byte
+        return path.read_bytes() if os.path.isfile(path) else b"absent"
+    except OSError:
         return b"absent"
 
 
-def _stamps(folder: Path, endings: tuple[str, ...], ids: set[str]) -> bytes:
-    """Name, size and time of change of the files in `folder` that belong to `ids`."""
+def _stamps(folder: Path, endings: tuple[str, ...], ids: set[str]) -> list[bytes]:
+    """Name, size and time of change of each file in `folder` that belongs to `ids`."""
     stamps = []
     for image_id, entry in _scan(folder, endings):
         if image_id in ids:
@@ -345,5 +360,5 @@ def _stamps(folder: Path, endings: tuple[str, ...], ids: set[str]) -> bytes:
                 status = entry.stat()
             except OSError:  # a dangling link
                 continue
-            stamps.append(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}\n")
-    return "".join(sorted(stamps)).encode()
+            stamps.append(os.fsencode(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}"))
+    return sorted(stamps)

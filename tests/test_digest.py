@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -52,3 +53,11 @@ def test_what_changes_the_digest_of_erase(package, module, old, new, changed):
     before = digest.code_digest("erase", package)
     edit(package, module, old, new)
     assert (digest.code_digest("erase", package) != before) == changed
+
+
+def test_a_digest_tells_which_module_changed(package):
+    before = json.loads(digest.code_digest("erase", package))
+    edit(package, "cam", "return cams.amax(0) >= threshold", "return cams.amax(0) > threshold")
+    after = json.loads(digest.code_digest("erase", package))
+    assert list(after) == sorted(f"ecsnet/{name}.py" for name in digest.modules_of("erase"))
+    assert {name for name in after if after[name] != before[name]} == {"ecsnet/cam.py"}

@@ -62,7 +62,7 @@ def section(name):
 
 
 def code(stage):
-    """Digest of the code of a stage: Snakemake does not look into what a command imports."""
+    """Digests of the modules of a stage: Snakemake does not look into what a command imports."""
     return code_digest(stage)
 
 
