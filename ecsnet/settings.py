@@ -12,6 +12,7 @@ import math
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ VOC_CLASSES = (
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
 MAX_SEED = 2**32 - 1  # numpy's generators take no larger one
+USABLE_TEXT = r"^(?!-)(?=[\s\S]*\S)(?![\s\S]*[\x00-\x1f\x7f-\x9f{}])"
+"""What texts must match: they become file names, arguments (no option) and Snakemake patterns (no wildcard)."""
 
 
 def setting(
@@ -177,6 +180,13 @@ class Training:
         "frozen: the backbone keeps ImageNet's statistics (right for small batches). live: it "
         "learns them (wants 16 or more images a step)",
         choices=("frozen", "live"),
+    )
+    cpu_threads: int = setting(
+        2,
+        "processor threads that compute, without a GPU: the order of rounding depends on them, so --cores "
+        "does not set them; on a larger machine raise it, to half its cores say",
+        low=1,
+        high=256,
     )
 
 
@@ -463,6 +473,7 @@ def parse(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     """
     problems: list[str] = []
     result = _parse_section(kind, values, where, problems)
+    problems = problems or _section_checks(result, where)
     raise_problems(problems, f"The settings{where and ' of '}{where} have mistakes:")
     return result
 
@@ -492,24 +503,8 @@ _TRAININGS = {"train_cam": "train_cam", "train_ecs": "train_cam", "train_segment
 
 def _cross_checks(config: Config) -> list[str]:
     problems = []
-    classes = config.dataset.classes
-    repeated = sorted({name for name in classes if classes.count(name) > 1})
-    if not classes:
-        problems.append("dataset.classes: is empty; name at least one class")
-    if repeated:
-        problems.append(f"dataset.classes: {', '.join(repeated)} stand more than once; keep one of each")
-    if len(classes) > 254:
-        problems.append(f"dataset.classes: {len(classes)} classes; a palette PNG holds 254 at most")
-    if "background" in classes:
-        problems.append("dataset.classes: background is always class 0; take it out of the list")
-    for name in classes:
-        # they stand in file names, in lines of their own and between semicolons
-        if not name.strip() or name != name.strip() or any(sign in name for sign in ";/\\\n\r\t"):
-            problems.append(f"dataset.classes: {name!r} is no name; leave out slashes, semicolons, line ends")
-    for name in _TRAININGS:
-        low, high = getattr(config, name).scale
-        if low > high:
-            problems.append(f"{name}.scale: {low} is larger than {high}; write the smaller one first")
+    for item in dataclasses.fields(config):
+        problems += _section_checks(getattr(config, item.name), item.name)
     for name, backbone in _TRAININGS.items():
         stride = getattr(config, backbone).backbone.output_stride
         size = getattr(config, name).crop_size
@@ -519,8 +514,49 @@ def _cross_checks(config: Config) -> list[str]:
                 f"{name}.crop_size: {size} is no multiple of {backbone}.backbone.output_stride ({stride}) "
                 f"plus one; the nearest are {below} and {below + stride}"
             )
-    if not re.fullmatch(r"\w[\w.-]*", config.run):
-        problems.append(f"run: {config.run!r} must be a folder name of letters, digits and . _ -")
+    if not _PLAIN_NAME.fullmatch(config.run):
+        problems.append(
+            f"run: {_show(config.run)} must be a folder name; take 1 to 100 letters, digits and . _ -"
+        )
+    return problems
+
+
+# what may stand in a shell line as it is
+_PLAIN_NAME = re.compile(r"\w[\w.-]{0,99}")
+
+
+def _section_checks(section: Any, where: str) -> list[str]:
+    """Problems of one section that do not show in the type and range of its values."""
+    prefix = where and f"{where}."
+    if isinstance(section, Dataset):
+        return _class_checks(section.classes, f"{prefix}classes")
+    if isinstance(section, Backbone):
+        if _PLAIN_NAME.fullmatch(section.name):
+            return []
+        problem = f"{_show(section.name)} is no name that timm has; timm.list_models() lists them"
+        return [f"{prefix}name: {problem}"]
+    problems = []
+    if hasattr(section, "backbone"):
+        problems += _section_checks(section.backbone, f"{prefix}backbone")
+    if isinstance(section, Training) and section.scale[0] > section.scale[1]:
+        low, high = section.scale
+        problems.append(f"{prefix}scale: {low} is larger than {high}; write the smaller one first")
+    return problems
+
+
+def _class_checks(classes: tuple[str, ...], path: str) -> list[str]:
+    problems = []
+    repeated = sorted(name for name, count in Counter(classes).items() if count > 1)
+    if repeated:
+        problems.append(f"{path}: {', '.join(repeated)} stand more than once; keep one of each")
+    if len(classes) > 254:
+        problems.append(f"{path}: {len(classes)} classes, but a palette PNG holds 254; leave some out")
+    if "background" in classes:
+        problems.append(f"{path}: background is always class 0; take it out of the list")
+    for name in classes:
+        # they stand in file names, in lines of their own and between semicolons
+        if name != name.strip() or any(sign in name for sign in ";/\\"):
+            problems.append(f"{path}: {_show(name)} is no name; leave out slashes, semicolons and outer spaces")
     return problems
 
 
@@ -540,16 +576,18 @@ def _inherited_given(values: Any) -> list[str]:
 def _parse_section(kind: type, values: Any, where: str, problems: list[str]) -> Any:
     if not isinstance(values, Mapping):
         where = where or "the configuration"
-        problems.append(f"{where}: expected a section of settings, found {_show(values)}")
+        remedy = "write keys and values below it, or take it out"
+        problems.append(f"{where}: expected a section of settings, found {_show(values)}; {remedy}")
         return kind()
     hints = typing.get_type_hints(kind)
     known = {item.name: item for item in dataclasses.fields(kind)}
     parsed = {}
     for name, value in values.items():
-        path = f"{where}.{name}" if where else str(name)
         if name not in known:
-            problems.append(_unknown(path, str(name), list(known)))
+            name = _show(name).strip('"')
+            problems.append(_unknown(f"{where}.{name}" if where else name, repr(name), name, list(known)))
             continue
+        path = f"{where}.{name}" if where else name
         parsed[name] = _parse_value(hints[name], value, path, known[name].metadata, problems)
     return kind(**{name: value for name, value in parsed.items() if value is not _BAD})
 
@@ -569,9 +607,15 @@ def _parse_value(hint: Any, value: Any, path: str, meta: Mapping[str, Any], prob
         return _parse_list(hint, value, path, meta, problems)
     result = _convert(hint, value)
     if result is _BAD:
-        problems.append(f"{path}: expected {_TYPE_NAMES[hint]}, found {_show(value)}")
+        remedy = _type_remedy(hint, value, meta)
+        problems.append(f"{path}: expected {_TYPE_NAMES[hint]}, found {_show(value)}; {remedy}")
     elif meta["choices"] and result not in meta["choices"]:
-        problems.append(_unknown(path, str(value), [str(choice) for choice in meta["choices"]], "value"))
+        choices = [str(choice) for choice in meta["choices"]]
+        problems.append(_unknown(path, _show(value), _show(value).strip('"'), choices, "value"))
+        result = _BAD
+    elif hint is str and not re.match(USABLE_TEXT, result):
+        remedy = "it must not be empty, begin with a dash, or hold braces or control characters"
+        problems.append(f"{path}: {_show(value)} is no usable text; {remedy}")
         result = _BAD
     elif _out_of_range(result, meta):
         problems.append(f"{path}: {_show(value)} is out of range; give {_range_text(meta)}")
@@ -583,10 +627,11 @@ def _parse_list(hint: Any, value: Any, path: str, meta: Mapping[str, Any], probl
     arguments = typing.get_args(hint)
     length = None if arguments[-1] is Ellipsis else len(arguments)
     if not isinstance(value, list | tuple):
-        problems.append(f"{path}: expected a list, found {_show(value)}; write [{value}]")
+        problems.append(f"{path}: expected a list, found {_show(value)}; write [{_show(value)}]")
         return _BAD
     if not value or (length is not None and len(value) != length):
-        problems.append(f"{path}: expected a list of {length or 'one or more'} values, found {_show(value)}")
+        wanted, remedy = (length, "that many") if length else ("one or more", "at least one")
+        problems.append(f"{path}: expected a list of {wanted} values, found {_show(value)}; write {remedy}")
         return _BAD
     items = [
         _parse_value(arguments[0], item, f"{path}[{index}]", {**meta, "choices": None}, problems)
@@ -603,6 +648,16 @@ _TYPE_NAMES = {
 }
 
 
+def _type_remedy(hint: type, value: Any, meta: Mapping[str, Any]) -> str:
+    if hint is bool:
+        return "write true or false without quotes"
+    if meta["choices"]:
+        return f"choose {', '.join(map(str, meta['choices']))}"
+    if hint is not str:
+        return f"give {_range_text(meta)}"
+    return "write one text" if value is None or isinstance(value, Mapping | list) else "put it in quotes"
+
+
 def _convert(hint: type, value: Any) -> Any:
     if hint is float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -616,6 +671,8 @@ def _convert(hint: type, value: Any) -> Any:
         if isinstance(value, float) and value.is_integer():
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else _BAD
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return _BAD  # halves of characters, which no file can hold
     return value if isinstance(value, hint) else _BAD
 
 
@@ -633,17 +690,24 @@ def _range_text(meta: Mapping[str, Any]) -> str:
     return f"{high} or less" if low is None else f"{low} to {high}"
 
 
-def _unknown(path: str, name: str, known: list[str], kind: str = "setting") -> str:
+def _unknown(path: str, shown: str, name: str, known: list[str], kind: str = "setting") -> str:
     near = difflib.get_close_matches(name, known, 1, 0.5)
     remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-    return f"{path}: unknown {kind} {name!r}; {remedy}"
+    return f"{path}: unknown {kind} {shown}; {remedy}"
 
 
 def _show(value: Any) -> str:
+    """A value of any kind, cut to one short line; the work is small too where the value is huge."""
+    text = ""
     try:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError):  # keys that JSON has not, anchors that hold themselves
-        text = str(value)
+        for part in json.JSONEncoder(default=str, ensure_ascii=False).iterencode(value):
+            text += part
+            if len(text) > 60:
+                break
+    except (TypeError, ValueError, RecursionError):
+        # keys that JSON has not, anchors that hold themselves, numbers of 5,000 digits
+        text = f"something of the type {type(value).__name__}"
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -708,6 +772,8 @@ def _scalar(hint: type, meta: Mapping[str, Any]) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[hint]}
     if meta["choices"]:
         schema["enum"] = list(meta["choices"])
+    elif hint is str:
+        schema["pattern"] = USABLE_TEXT
     if meta["low"] is not None:
         schema["minimum"] = meta["low"]
     if meta["high"] is not None:

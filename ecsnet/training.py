@@ -79,6 +79,8 @@ def train(job: Job) -> None:
         UserError: the loss is not finite; the last good state is kept.
     """
     device = choose_device(job.runtime, job.threads)
+    if device.type == "cpu":
+        torch.set_num_threads(job.settings.cpu_threads)  # any other number rounds differently
     network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training_mode(network, job.settings)
     optimizer = make_optimizer(network, job.settings)
