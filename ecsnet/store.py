@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import psutil
 
 from .errors import UserError
 
@@ -47,18 +48,18 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder."""
     for path in folder.glob(f".*.{_HOST}-*.tmp"):
         number = re.search(r"-(\d+)\.tmp$", path.name)
-        if number and not _is_alive(int(number[1])):
+        if number and not _is_at_work(int(number[1]), path):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def _is_at_work(number: int, path: Path) -> bool:
+    """Whether the process that began the file lives: not as a zombie, nor as another of its number."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        process = psutil.Process(number)
+        begun_before = process.create_time() <= path.stat().st_mtime + 1
+        return begun_before and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return False
-    except PermissionError:
-        pass  # another user's
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

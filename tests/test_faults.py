@@ -204,10 +204,12 @@ def test_what_a_killed_process_left_is_removed(data, tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()
     left = tmp_path / f".e.npz.{_HOST}-{dead.pid}.tmp"
+    reused = tmp_path / f".f.npz.{_HOST}-{os.getpid()}.tmp"
     living = tmp_path / f".e.npz.{_HOST}-{os.getpid()}.tmp"
     foreign = tmp_path / ".e.npz.00000000-1.tmp"
-    for path in (left, living, foreign):
+    for path in (left, reused, living, foreign):
         path.write_text("half")
+    os.utime(reused, (0, 0))  # older than the process that has its number now
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([living, foreign])
 

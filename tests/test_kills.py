@@ -1,0 +1,172 @@
+"""A small run that is killed, and stopped, again and again: it ends with the bytes of an undisturbed one.
+
+Each kill is SIGKILL of the whole process group, at a moment of a stage drawn from how long that stage
+takes, and is followed by the very same command.
+"""
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from conftest import REPOSITORY
+from test_workflow import CONFIG
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+
+TINY = {
+    **CONFIG,
+    "rounds": 1,
+    "supervised": {"enabled": False, "masks": "SegmentationClass"},
+    "runtime": {"device": "cpu", "checkpoint_seconds": 0.3},
+    **{name: {**CONFIG[name], "epochs": 6} for name in ("train_cam", "train_ecs", "train_segmenter")},
+}
+CHAIN = [
+    "demo", "prepare", "train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "filter_labels",
+    "train_segmenter", "predict", "gather_labels", "summary", "figures",
+]  # fmt: skip
+"""Stages of which each waits for the one before; check_masks and the scores run beside them."""
+TRAININGS = {"train_cam", "train_ecs", "train_segmenter"}
+
+
+class Run:
+    """A run in a group of its own, and what it has printed so far."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        (folder / "config.yaml").write_text(yaml.safe_dump(TINY))
+        command = [
+            sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "2",
+            "--configfile", "config.yaml", *arguments,
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def begins(self, *stages: str) -> str:
+        """Wait until the command of one of the stages is printed; its name, or "" if the run ends before."""
+        while self.process.poll() is None:
+            for line in list(self.lines):
+                if line.startswith("ecsnet ") and line.split()[1] in stages:
+                    return line.split()[1]
+            time.sleep(0.02)
+        return ""
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.end()
+
+    def end(self) -> int:
+        status = self.process.wait()
+        self._reader.join()
+        return status
+
+
+def artifacts(folder: Path) -> dict[str, bytes]:
+    """All files of the results, hidden ones too."""
+    files = [*(folder / "results").rglob("*"), *(folder / "resources").rglob("*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+
+
+def seconds(folder: Path) -> dict[str, float]:
+    """How long a job of each stage took."""
+    taken = {}
+    for path in (folder / "logs").rglob("*.benchmark.tsv"):
+        stage = path.relative_to(folder / "logs").parts[1].split(".")[0]
+        taken[stage] = float(pd.read_csv(path, sep="\t").s.iloc[0])
+    return {**taken, "gather_labels": 1.0}  # its log is among those of predict
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = Run(folder)
+    assert run.end() == 0, run.output
+    return folder
+
+
+def test_killed_at_many_moments_of_every_stage(undisturbed, tmp_path):
+    generator = random.Random(0)
+    taken = seconds(undisturbed)
+    killed, messages = [], ""
+    for number, stage in enumerate(CHAIN):
+        for _ in range(3 if stage in TRAININGS else 2 if taken[stage] > 1 else 1):
+            run = Run(tmp_path)
+            begun = run.begins(*CHAIN[number:])  # a later one where this one was done before the kill
+            time.sleep(generator.uniform(0, 0.9) * taken[begun or stage])
+            killed += [begun] if run.process.poll() is None else []
+            run.kill()
+            messages += run.output
+    run = Run(tmp_path)
+    assert run.end() == 0, run.output
+    messages += run.output
+    assert len(killed) >= 20
+    assert set(killed) >= TRAININGS | {"prepare", "erase", "evidence", "ecs_labels", "filter_labels"}
+    assert "Traceback" not in messages
+    assert "its lock is removed" in messages
+    assert "resuming at step" in messages
+    assert artifacts(tmp_path) == artifacts(undisturbed)
+
+
+@pytest.mark.parametrize("stage", ["train_cam", "erase", "filter_labels"])
+@pytest.mark.parametrize(("number", "group"), [("SIGTERM", False), ("SIGINT", True), ("SIGTERM", True)])
+def test_stopped_at_once_and_clean(undisturbed, tmp_path_factory, stage, number, group):
+    folder = tmp_path_factory.getbasetemp() / f"stopped-{number}-{group}"
+    folder.mkdir(exist_ok=True)
+    run = Run(folder)
+    assert run.begins(stage), run.output
+    if stage != "filter_labels":  # which takes no second
+        time.sleep(2)
+    if run.process.poll() is not None:
+        pytest.fail(f"{stage} was over before it could be stopped")
+    group_of = [child.pid for child in psutil.Process(run.process.pid).children(recursive=True)]
+    start = time.monotonic()
+    (os.killpg if group else os.kill)(run.process.pid, getattr(signal, number))
+    status = run.end()
+    assert time.monotonic() - start < 8
+    assert status == 1
+    assert not [pid for pid in group_of if psutil.pid_exists(pid)]
+    assert re.search(r"ecsnet \w+: stopped by SIG(INT|TERM); .*the same command", run.output)
+    assert "the same command goes on from here" in run.output
+    assert "Traceback" not in run.output
+    assert not list(folder.rglob("*.tmp"))
+    if stage == "filter_labels":  # the last of the three that stop this folder's run
+        run = Run(folder)
+        assert run.end() == 0, run.output
+        assert artifacts(folder) == artifacts(undisturbed)
+
+
+def test_a_clock_that_jumped_back_between_two_stages(undisturbed):
+    """What was made in the future is dated now, and the run goes on."""
+    future = time.time() + 5000
+    for path in (undisturbed / "results").rglob("*"):
+        if path.is_file():
+            os.utime(path, (future, future))
+    before = artifacts(undisturbed)
+    (undisturbed / "results/tiny/summary.csv").unlink()
+    run = Run(undisturbed, "--forcerun", "filter_labels")
+    assert run.end() == 0, run.output
+    assert artifacts(undisturbed) == before
