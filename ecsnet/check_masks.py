@@ -3,13 +3,15 @@
 Only scoring and the supervised bound depend on it; no other stage reads a mask.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 
 import numpy as np
 
 from .errors import UserError, raise_problems
-from .palette import IGNORE, read_mask
+from .palette import IGNORE, decode_mask
+from .pictures import PictureError, read_content
 from .store import fingerprint
 from .tables import ImageRecord, LabelRecord, read_classes, read_images, write_labels
 from .voc import DataError, mask_name, read_list
@@ -43,7 +45,7 @@ def run(
             than the picture or has values outside 0..C and 255.
     """
     folder = root / masks
-    if PurePath(masks).is_absolute() or not folder.is_dir():
+    if PurePath(masks).is_absolute() or not os.path.isdir(folder):
         raise UserError(
             f"{folder}: no such folder of true masks under the data root; put the masks there, or set "
             "score.train_masks, score.val_masks and supervised.masks"
@@ -88,14 +90,14 @@ def _try_mask(root: Path, masks: str, record: ImageRecord, count: int) -> LabelR
 
 def _check(path: Path, record: ImageRecord, count: int) -> str:
     """Digest of a mask that fits its picture and the `count` classes."""
-    if not path.is_file():
-        raise DataError(path, "no such mask", "every scored image needs one; add it, or choose another list")
-    labels = read_mask(path)
-    content = path.read_bytes()
-    depth, color = content[24], content[25]  # of the PNG header; colour 0 is grey
-    if color == 0 and depth < 8:
-        # decoders stretch such values to 0..255: class 1 of a 4-bit mask would become 17
-        raise DataError(path, f"is a {depth}-bit grey PNG", "save it with 8 bits or with a palette")
+    try:
+        content = read_content(path)
+        labels = decode_mask(content)
+    except FileNotFoundError:
+        remedy = "every scored image needs one; add it, or choose another list"
+        raise DataError(path, "no such mask", remedy) from None
+    except PictureError as error:
+        raise DataError(path, error.problem, error.remedy) from None
     height, width = labels.shape
     if (width, height) != (record.width, record.height):
         problem = f"is {width}×{height}, but its picture is {record.width}×{record.height}"

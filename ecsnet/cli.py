@@ -258,9 +258,10 @@ def run_stage(parsed: argparse.Namespace) -> None:
 
 def _parse_json(kind: type, text: str, where: str) -> Any:
     try:
-        return settings.parse(kind, json.loads(text), where)
-    except json.JSONDecodeError as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets without end
         raise UserError(f"{where}: not JSON ({error}); write for example '{{\"seed\": 1}}'") from None
+    return settings.parse(kind, values, where)
 
 
 def make_parser() -> argparse.ArgumentParser:

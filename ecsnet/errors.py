@@ -40,6 +40,8 @@ def explain(error: Exception, lower: str) -> str | None:
         return f"not allowed: {error.strerror}{_on(error)}; correct its permissions, or choose another folder"
     if isinstance(error, OSError) and error.errno in _WRONG_KIND:
         return f"{error.strerror}{_on(error)}; move it out of the way and give the same command again"
+    if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+        return f"a name is too long{_on(error)}; give a shorter one"
     if _is_about_memory(error):
         return f"out of memory ({(str(error) or type(error).__name__).splitlines()[0]}); lower {lower}"
     return None

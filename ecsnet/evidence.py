@@ -7,9 +7,10 @@ import torch
 
 from .device import choose_device
 from .grids import resize_labels
-from .images import read_image, to_tensor
+from .images import to_tensor
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
 from .palette import IGNORE
+from .pictures import read_image
 from .progress import Progress
 from .refine import refine
 from .settings import Evidence, Runtime

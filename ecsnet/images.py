@@ -1,33 +1,19 @@
-"""Pictures as tensors: decoding, and random crops for training."""
+"""Pictures as tensors: batches, and random crops for training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 
-from .errors import UserError
 from .grids import resize_labels
 from .palette import IGNORE
+from .pictures import read_image
 from .settings import Training
 from .tables import ImageRecord
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An RGB picture, uint8 [H, W, 3], in the orientation of its stored pixels."""
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture; is the data root right? Else run prepare again") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: not a readable picture ({error}); replace it and run snakemake again"
-        ) from None
 
 
 def to_tensor(picture: np.ndarray) -> Tensor:

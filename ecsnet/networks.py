@@ -110,6 +110,10 @@ def _without_paths(settings: Any) -> dict[str, Any] | None:
     return values
 
 
+# the last five: metadata or tensors of no network that this version writes
+_DAMAGED = (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError)
+
+
 def load_network(path: Path, kind: type[Kind], device: torch.device | str = "cpu") -> Kind:
     """Read a network that `save_network` wrote onto a device, ready for inference.
 
@@ -128,7 +132,9 @@ def load_network(path: Path, kind: type[Kind], device: torch.device | str = "cpu
             network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file; run the training that writes it") from None
-    except (SafetensorError, OSError) as error:
+    except UserError:
+        raise
+    except _DAMAGED as error:
         raise UserError(
             f"{path}: damaged weights file ({error}); delete it and run snakemake again"
         ) from None

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import UserError
+from .pictures import PictureError, decode, read_content
 from .store import atomic_path
 
 IGNORE = 255
@@ -39,22 +40,29 @@ def read_mask(path: Path) -> np.ndarray:
     """Class indices (uint8 [H, W]) of a palette or grey PNG.
 
     Raises:
-        UserError: the file is missing, unreadable, no PNG, or an RGB picture instead of class indices.
+        UserError: the file is missing, no usable PNG, or holds colours instead of class indices.
     """
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            if picture.mode not in ("P", "L"):
-                raise UserError(
-                    f"{path}: a mask holds one class index per pixel (palette or 8-bit grey PNG), "
-                    f"but this is a {picture.mode} picture; convert it"
-                )
-            return np.array(picture, dtype=np.uint8)
+        return decode_mask(read_content(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such mask; rerun the stage that writes it, or add the file") from None
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise errors of all kinds on damaged bytes
-        raise UserError(f"{path}: not a readable mask ({error}); replace the file") from None
+    except PictureError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def decode_mask(content: bytes) -> np.ndarray:
+    """Class indices (uint8 [H, W]) of a PNG's bytes; `PictureError` if it does not hold such."""
+    picture = decode(content, ("PNG",))
+    if picture.mode not in ("P", "L"):
+        raise PictureError(
+            f"this is a {picture.mode} picture, but a mask holds one class index per pixel",
+            "convert it to a palette or 8-bit grey PNG",
+        )
+    depth, color = content[24], content[25]  # of the PNG header; colour 0 is grey
+    if color == 0 and depth < 8:
+        # decoders stretch such values to 0..255: class 1 of a 4-bit mask would become 17
+        raise PictureError(f"is a {depth}-bit grey PNG", "save it with 8 bits or with a palette")
+    return np.array(picture, dtype=np.uint8)
 
 
 def remove_others(folder: Path, ids: set[str]) -> None:

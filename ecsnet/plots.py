@@ -16,6 +16,7 @@ from PIL import Image
 
 from .grids import resize_labels, resize_maps
 from .palette import IGNORE, voc_palette
+from .pictures import read_image
 from .scoring import ScoreRecord
 from .store import atomic_path
 
@@ -48,10 +49,10 @@ class Entry:
 
 def thumbnail(path: Path, box: tuple[int, int]) -> np.ndarray:
     """A photograph scaled to fit into a box (width, height); uint8 [h, w, 3]."""
-    with Image.open(path) as picture:
-        factor = min(box[0] / picture.width, box[1] / picture.height)
-        size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-        return np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    picture = Image.fromarray(read_image(path))
+    factor = min(box[0] / picture.width, box[1] / picture.height)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
 
 
 def heat_overlay(photo: np.ndarray, cam: np.ndarray) -> np.ndarray:

@@ -1,24 +1,19 @@
 """Stage prepare: check a whole data set at once, and write the tables that all stages start from."""
 
-import io
-import warnings
+import os
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from .errors import raise_problems
+from .pictures import PictureError, decode_photograph, read_content
 from .settings import Dataset
 from .store import fingerprint, write_text
 from .tables import ImageRecord, write_classes, write_images
-from .voc import DataError, Problem, find_pictures, list_path, read_tags, scan_list
-
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-"""Pixel formats that convert to 8-bit RGB without loss of meaning; 16-bit grey would be clipped."""
-
-REPLACE = "replace the file, or take the id off the list"
+from .voc import DataError, Problem, find_pictures, folded, list_path, read_tags, scan_list
 
 
 class Picture(NamedTuple):
@@ -77,7 +72,7 @@ def _read(
 ) -> tuple[list[ImageRecord], list[ImageRecord]]:
     """Records of the training and the validation images that are in order."""
     root = Path(settings.root)
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir, false for names that are too long
         remedy = "unpack the data there, or set dataset.root to the folder with JPEGImages and ImageSets"
         problems.append(Problem("dataset.root", f"there is no folder {root}", remedy))
         return [], []
@@ -100,13 +95,14 @@ def _choose_files(root: Path, lists: dict[str, list[str]], problems: list[Proble
         remedy = "set dataset.root to the folder that holds JPEGImages and ImageSets"
         problems.append(Problem(str(folder), "no picture (.jpg, .jpeg, .png) in there", remedy))
         return {}
+    alike = {folded(image_id): image_id for image_id in found}
     chosen = {}
     for name, ids in lists.items():
         where = str(list_path(root, name))
         for image_id in ids:
             files = found.get(image_id, [])
             if not files:
-                remedy = f"add {image_id}.jpg, or take the id off the list"
+                remedy = _absent_remedy(image_id, alike.get(folded(image_id)))
                 problems.append(Problem(where, f"image {image_id} is not in {folder}", remedy))
             elif len(files) > 1:
                 problems.append(Problem(str(folder), f"{' and '.join(files)} have the same id", "keep one"))
@@ -115,13 +111,19 @@ def _choose_files(root: Path, lists: dict[str, list[str]], problems: list[Proble
     return chosen
 
 
+def _absent_remedy(image_id: str, alike: str | None) -> str:
+    if alike is None:
+        return f"add {image_id}.jpg, or take the id off the list"
+    if unicodedata.normalize("NFC", alike) == unicodedata.normalize("NFC", image_id):
+        return "the same name is there in another Unicode form: rename the file to what the list says"
+    return f"did you mean {alike}?"
+
+
 def _decode_all(
     root: Path, files: dict[str, str], threads: int, problems: list[Problem]
 ) -> dict[str, Picture]:
     pictures = {}
-    # PIL refuses twice its limit of pixels and warns above the limit: here both are refused
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with ThreadPoolExecutor(threads) as pool:
         results = pool.map(lambda image: _try_picture(root, image), files.values())
         for image_id, result in zip(files, results, strict=True):
             if isinstance(result, Problem):
@@ -142,29 +144,17 @@ def read_picture(root: Path, image: str) -> Picture:
     """Decode a picture to its last pixel.
 
     Raises:
-        UserError: it is unreadable, empty, damaged, cut off, too large, neither JPEG nor PNG, or
+        DataError: it is unreadable, empty, damaged, cut off, too large, neither JPEG nor PNG, or
             of a pixel format that has no plain conversion to 8-bit RGB.
     """
     path = root / image
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})", "make it a readable file") from None
-    if not content:
-        raise DataError(path, "is empty (0 bytes)", REPLACE)
-    try:
-        # a picture of another format would pass here and fail in a decoder later
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as picture:
-            picture.load()
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels" if Image.MAX_IMAGE_PIXELS else "the limit"
-        raise DataError(path, f"has more than {limit}", "make it smaller (and its mask)") from None
-    except UnidentifiedImageError:
-        raise DataError(path, "is neither a JPEG nor a PNG picture", "convert or replace it") from None
-    except Exception as error:  # decoders raise errors of all kinds on damaged bytes
-        raise DataError(path, f"damaged or cut off ({error})", REPLACE) from None
-    if picture.mode not in MODES:
-        raise DataError(path, f"has the pixel format {picture.mode}", "convert it to 8 bits a channel")
+        content = read_content(path)
+        picture = decode_photograph(content)
+    except FileNotFoundError:
+        raise DataError(path, "is gone", "start again when nothing else moves files there") from None
+    except PictureError as error:
+        raise DataError(path, error.problem, f"{error.remedy}, or take the id off the list") from None
     return Picture(image, picture.width, picture.height, fingerprint(content))
 
 
@@ -189,6 +179,12 @@ def _warnings(settings: Dataset, train: list[ImageRecord], val: list[ImageRecord
         for number, count in _tag_counts(settings, train).items()
         if not count
     ]
+    for key, records in (("dataset.train_list", train), ("dataset.val_list", val)):
+        twins = " and ".join(_twins(records))
+        if twins:
+            problem = f"{twins} are one name where case is not told apart (macOS, Windows)"
+            remedy = "rename one, or one's label images overwrite the other's there"
+            result.append(Problem(key, problem, remedy, "warning"))
     known = {record.id for record in train}
     both = [record.id for record in val if record.id in known]
     if both:
@@ -196,6 +192,16 @@ def _warnings(settings: Dataset, train: list[ImageRecord], val: list[ImageRecord
         remedy = "take them off one list, or the validation score means nothing"
         result.append(Problem("dataset.val_list", problem, remedy, "warning"))
     return result
+
+
+def _twins(records: list[ImageRecord]) -> list[str]:
+    """The first ids of a list that some file systems take for one; empty where there are none."""
+    seen: dict[str, str] = {}
+    for record in records:
+        other = seen.setdefault(folded(record.id), record.id)
+        if other != record.id:
+            return [other, record.id]
+    return []
 
 
 def _tag_counts(settings: Dataset, records: list[ImageRecord]) -> dict[int, int]:

@@ -25,7 +25,7 @@ VOC_CLASSES = (
 ).split()
 MAX_SEED = 2**32 - 1  # numpy's generators take no larger one
 USABLE_TEXT = r"^(?!-)(?=[\s\S]*\S)(?![\s\S]*[\x00-\x1f\x7f-\x9f{}])"
-"""What texts must match: they become file names, arguments (no option) and Snakemake patterns (no wildcard)."""
+"""What texts match: they become file names, arguments (no option) and patterns of Snakemake (no wildcard)."""
 
 
 def setting(
@@ -556,7 +556,7 @@ def _class_checks(classes: tuple[str, ...], path: str) -> list[str]:
     for name in classes:
         # they stand in file names, in lines of their own and between semicolons
         if name != name.strip() or any(sign in name for sign in ";/\\"):
-            problems.append(f"{path}: {_show(name)} is no name; leave out slashes, semicolons and outer spaces")
+            problems.append(f"{path}: {_show(name)} is no name; leave out slashes, semicolons, outer spaces")
     return problems
 
 

@@ -143,7 +143,7 @@ class ShardReader:
         if key not in self._archives:
             try:
                 self._archives[key] = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError) as error:
+            except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
                 raise UserError(_damaged(path, error)) from None
         return self._archives[key]
 
@@ -168,7 +168,9 @@ class ShardReader:
         try:
             with self._archive(path).open(f"{image_id}/{name}.npy") as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # zipfile and numpy raise errors of all kinds on damaged bytes
             raise UserError(_damaged(path, error)) from None
 
 

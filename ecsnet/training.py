@@ -230,12 +230,12 @@ class ResumeFile:
             return State()
         try:
             with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata()
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             print(f"{self.path}: damaged ({error}); the training starts anew", flush=True)
             return State()
-        if metadata["stamp"] != self.stamp:
+        if metadata.get("stamp") != self.stamp:
             print(f"{self.path}: of other settings, code or inputs; the training starts anew", flush=True)
             return State()
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})

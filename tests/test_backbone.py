@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from ecsnet.backbone import Features, fetch_weights, load_imagenet, move_stride_to_1x1
 from ecsnet.errors import UserError
-from ecsnet.images import read_image, to_tensor
+from ecsnet.images import to_tensor
+from ecsnet.pictures import read_image
 from ecsnet.settings import Backbone
 from ecsnet.views import resize
 

@@ -3,8 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ecsnet.errors import UserError
-from ecsnet.images import RandomCrops, batches_of_equal_shape, read_image, to_tensor
+from ecsnet.images import RandomCrops, batches_of_equal_shape, to_tensor
 from ecsnet.settings import Training
 from ecsnet.tables import ImageRecord
 
@@ -30,20 +29,8 @@ def crops(folder, names="abc", maps=None, **settings):
     return RandomCrops([record(name) for name in names], folder, settings, FILL, 3, maps)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
-def test_every_kind_of_picture_becomes_rgb(tmp_path, mode):
-    Image.new("RGB", (5, 4), (200, 200, 200)).convert(mode).save(tmp_path / "a.tiff")
-    assert read_image(tmp_path / "a.tiff").shape == (4, 5, 3)
-
-
 def test_tensor_of_a_picture():
     assert to_tensor(np.full((2, 3, 3), 255, np.uint8)).tolist() == torch.ones(3, 2, 3).tolist()
-
-
-def test_an_unreadable_picture_is_named(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(UserError, match=r"a\.jpg: not a readable picture"):
-        read_image(tmp_path / "a.jpg")
 
 
 def test_a_position_is_always_the_same_crop(folder):

@@ -39,7 +39,7 @@ def test_shapes(networks):
 
 @pytest.mark.parametrize("kind", [Classifier, EcsNet, DeepLab])
 def test_a_network_comes_back_from_its_file(tmp_path, networks, kind):
-    network = networks[kind].eval()
+    network = networks[kind].eval().to(memory_format=torch.channels_last)  # as it comes back
     save_network(tmp_path / "weights.safetensors", network, TrainCam())
     loaded = load_network(tmp_path / "weights.safetensors", kind)
     assert loaded.spec == network.spec

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from bad_files import flat_grey
 from PIL import Image
 
 from ecsnet.errors import UserError
@@ -37,14 +38,19 @@ def test_grey_masks_are_read(tmp_path):
 
 def test_an_rgb_picture_is_no_mask(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "mask.png")
-    with pytest.raises(UserError, match="this is a RGB picture; convert it"):
+    with pytest.raises(UserError, match=r"this is a RGB picture, but a mask holds one class.*; convert it"):
         read_mask(tmp_path / "mask.png")
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n"])
-def test_an_unreadable_mask_is_named(tmp_path, content):
-    (tmp_path / "mask.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"mask\.png: not a readable mask"):
+def test_an_absent_mask_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"mask\.png: no such mask; rerun the stage that writes it"):
+        read_mask(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_grey_mask_of_few_bits_is_refused_and_not_stretched(tmp_path, depth):
+    (tmp_path / "mask.png").write_bytes(flat_grey(4, 3, depth, 1))
+    with pytest.raises(UserError, match=r"mask\.png: (is a|this is a) .*(save|convert) it"):
         read_mask(tmp_path / "mask.png")
 
 

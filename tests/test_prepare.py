@@ -1,18 +1,13 @@
 """The check of a whole data set: what it writes, and what it refuses."""
 
-import io
 import re
 import shutil
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from voc_folder import (
     CLASSES,
@@ -20,8 +15,6 @@ from voc_folder import (
     REAL_ROOT,
     WIDTH,
     make_voc,
-    outcome,
-    png_header,
     write_annotation,
     write_list,
     write_main_lists,
@@ -163,125 +156,6 @@ def test_a_mistake_in_a_list_used_twice_is_told_once(data, out):
     write_list(Path(data.root), "train", "a1\na2\na1\n")
     (shown,) = refused(replace(data, val_list="train"), out)
     assert shown.endswith("train.txt:3: a1 stands on line 1 already; keep one of the two")
-
-
-def encoded(format_name: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options) -> bytes:
-    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    stream = io.BytesIO()
-    picture = Image.fromarray(noise)
-    if mode == "I;16":
-        picture = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
-    elif mode != "RGB":
-        picture = picture.convert(mode)
-    picture.save(stream, format_name, **options)
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "problem", "remedy"),
-    [
-        (b"", "is empty (0 bytes)", "replace the file, or take the id off the list"),
-        (encoded("JPEG")[:-600], "damaged or cut off (", "replace the file"),
-        (encoded("JPEG")[:30], "", "replace"),
-        (encoded("PNG")[:-600], "damaged or cut off (", "replace the file"),
-        (b"<!DOCTYPE html><html>404</html>", "is neither a JPEG nor a PNG picture", "convert or replace it"),
-        (encoded("GIF"), "is neither a JPEG nor a PNG picture", "convert"),
-        (encoded("WEBP"), "is neither a JPEG nor a PNG picture", "convert"),
-        (b"\0" * 5000, "is neither a JPEG nor a PNG picture", "convert"),
-        (encoded("PNG", "I;16"), "has the pixel format I;16", "convert it to 8 bits a channel"),
-        (png_header(20_000, 10_000), "has more than 89 megapixels", "make it smaller"),
-        (png_header(12_000, 10_000), "has more than 89 megapixels", "make it smaller"),
-        (png_header(2_000_000, 2_000_000), "has more than 89 megapixels", "make it smaller"),
-        (png_header(300, 300), "damaged or cut off (", "replace the file"),
-    ],
-    ids=[
-        "empty",
-        "cut jpeg",
-        "jpeg header alone",
-        "cut png",
-        "html",
-        "gif",
-        "webp",
-        "zeros",
-        "16 bit",
-        "200 megapixels",
-        "120 megapixels",
-        "bomb",
-        "no pixels",
-    ],
-)
-def test_a_bad_picture_is_named(data, out, content, problem, remedy):
-    path = Path(data.root) / "JPEGImages" / "a2.jpg"
-    path.write_bytes(content)
-    (shown,) = refused(data, out)
-    assert shown.startswith(f"{path}: {problem}")
-    assert remedy in shown.split("; ")[1]
-    assert "0x" not in shown  # an address in memory helps nobody and differs every time
-
-
-def rotated() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to show it
-    return encoded("JPEG", exif=exif)
-
-
-def animated() -> bytes:
-    frame = Image.new("RGB", (40, 30))
-    return encoded("PNG", save_all=True, append_images=[frame, frame])
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        encoded("JPEG", "L"),
-        encoded("JPEG", "CMYK"),
-        encoded("JPEG", progressive=True),
-        encoded("PNG", "1"),
-        encoded("PNG", "LA"),
-        encoded("PNG", "P"),
-        encoded("PNG", "RGBA"),
-        rotated(),
-        animated(),
-    ],
-    ids=["grey", "cmyk", "progressive", "bits", "grey+alpha", "palette", "alpha", "exif", "animated"],
-)
-def test_unusual_pictures_are_taken_with_the_size_of_their_stored_pixels(data, out, content):
-    (Path(data.root) / "JPEGImages" / "a1.jpg").write_bytes(content)
-    run(data, out)
-    record = read_images(out / "train.csv", list(CLASSES))[0]
-    assert (record.width, record.height) == (40, 30)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
-def test_extreme_shapes_are_taken(data, out, size):
-    write_picture(Path(data.root) / "JPEGImages" / "a1.jpg", size=size)
-    run(data, out)
-    record = read_images(out / "train.csv", list(CLASSES))[0]
-    assert (record.width, record.height) == size
-
-
-JPEG, PNG = encoded("JPEG"), encoded("PNG", "P")
-
-
-@given(
-    st.sampled_from([JPEG, PNG]),
-    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
-    st.integers(1, 2000),
-)
-def test_damaged_bytes_are_decoded_or_a_user_error(tmp_path_factory, content, changes, length):
-    damaged = bytearray(content)
-    for position, value in changes:
-        damaged[position] = value
-    folder = tmp_path_factory.getbasetemp()
-    (folder / "any.jpg").write_bytes(damaged[:length])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        picture = outcome(prepare.read_picture, folder, "any.jpg")
-    if isinstance(picture, UserError):
-        assert "any.jpg: " in str(picture)
-    else:
-        assert picture.width > 0
-        assert picture.height > 0
 
 
 def test_all_mistakes_come_at_once(data, out):

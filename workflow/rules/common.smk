@@ -72,7 +72,7 @@ def weights_of(backbone):
         return []
     if backbone.weights in ("timm", "package"):
         return f"resources/weights/{backbone.name}-{backbone.weights}.safetensors"
-    if not Path(backbone.weights).is_file():
+    if not os.path.isfile(backbone.weights):  # Path.is_file fails on names that are too long
         raise WorkflowError(
             f"backbone.weights of {backbone.name}: there is no file {backbone.weights} (relative to where "
             "snakemake runs); give timm, package, none, or the path of a .safetensors file"

@@ -31,7 +31,8 @@ rule fetch_weights:
     params:
         code=code("fetch_weights"),
     shell:
-        "ecsnet fetch_weights --name {wildcards.name} --source {wildcards.source} --out {output} 2>&1 | tee {log}"
+        "ecsnet fetch_weights --name {wildcards.name:q} --source {wildcards.source:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 # The generated data set has a stamp; any other is watched by names, sizes and times of its files.
