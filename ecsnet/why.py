@@ -34,12 +34,16 @@ def run(targets: Sequence[str] = (), configfiles: Sequence[str] = ()) -> None:
     targets = [*targets, *(name for name in configfiles if name not in files)]
     config = ["--configfile", *files] if files else []
     with planned([*config, "--", *targets]) as dag:
-        lines = tell(*stale_jobs(dag))
-    if not lines:
+        stale, totals = stale_jobs(dag)
+    if not stale:
         print("Nothing is stale: every result is up to date.")
         return
+    print(*tell(stale, totals), sep="\n")
+    if any(reasons != [NOT_RUN] for reasons in stale.get("prepare", [])) and len(stale) > 1:
+        tables = shlex.join(["snakemake", "prepare", "--cores", "all", *config])
+        print(f"First `{tables}`: if it writes the same tables again, nothing that follows is stale.")
     command = shlex.join(["snakemake", *targets, "--cores", "all", *config])
-    print(*lines, f"Nothing was run. `{command}` does it.", sep="\n")
+    print(f"Nothing was run. `{command}` does it.")
 
 
 def stale_jobs(dag: Any) -> tuple[dict[str, list[list[Reason]]], dict[str, int]]:

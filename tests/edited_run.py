@@ -70,7 +70,17 @@ class EditedRun:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run the folder's own Snakefile, on the folder's own `ecsnet`; targets come first."""
-        command = [sys.executable, "-m", "snakemake", *arguments, *COMMAND, "--max-threads", "1", "--resources", "gpu=2"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            *arguments,
+            *COMMAND,
+            "--max-threads",
+            "1",
+            "--resources",
+            "gpu=2",
+        ]
         return subprocess.run(
             [*command, *self.arguments], cwd=self.folder, text=True, timeout=600, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environment(),

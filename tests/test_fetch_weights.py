@@ -76,6 +76,7 @@ def test_weights_are_downloaded_whole(hub, tmp_path):
     assert any(request.startswith("GET") for request in requests)
 
 
+@pytest.mark.long  # the hub's client tries five times
 def test_without_a_network_there_is_one_message_and_no_file(tmp_path):
     result = fetch(tmp_path, "http://127.0.0.1:9")
     assert result.returncode == 1
