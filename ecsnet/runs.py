@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -36,6 +37,17 @@ def require_folders(names: list[str]) -> None:
     raise_problems(problems, "The run has no place for its results:")
 
 
+def warn_without_records(results: str, folder: Path = Path(".snakemake")) -> None:
+    """Tell when results are there but Snakemake's records are not: no changed setting would be noticed."""
+    there = Path(results).is_dir() and any(Path(results).iterdir())
+    if there and not any((folder / "metadata").glob("*")):
+        print(
+            f"{results} has results, but {folder} no record of how they were made: settings, code and data "
+            "that changed since would rerun nothing. Bring the folder back, or move the results away.",
+            file=sys.stderr,  # stdout may be a graph for another program
+        )
+
+
 def begin(folder: Path = Path(".snakemake")) -> None:
     """Note this process as alive in Snakemake's `folder`, and remove a lock that no living run holds.
 
@@ -48,7 +60,7 @@ def begin(folder: Path = Path(".snakemake")) -> None:
         if locks and not _others(notes):
             for lock in locks:
                 lock.unlink(missing_ok=True)
-            print("A run was killed here: its lock is removed, and what it had finished is kept.", flush=True)
+            print("A run was killed here: its lock is removed, what it finished is kept.", file=sys.stderr)
         note = notes / f"{socket.gethostname()}-{os.getpid()}.json"
         note.write_text(json.dumps({"host": socket.gethostname(), **_this_process()}))
         atexit.register(note.unlink, missing_ok=True)

@@ -37,7 +37,7 @@ def test_the_lock_of_a_killed_run_is_removed(folder, capsys):
     note(folder, dead.pid, 0.0)
     runs.begin(folder)
     assert not locked(folder)
-    assert "its lock is removed" in capsys.readouterr().out
+    assert "its lock is removed" in capsys.readouterr().err
     assert len(list((folder / "runs").iterdir())) == 1  # our own
 
 
@@ -77,6 +77,21 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path, monkeypatch):
     (tmp_path / "results").write_text("")
     with pytest.raises(UserError, match=r"results: is a file, but results/voc has to be a folder; move it"):
         runs.require_folders(["results/voc", "logs/voc"])
+
+
+def test_results_without_records_are_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs.warn_without_records("results/voc")
+    (tmp_path / "results/voc/prepare").mkdir(parents=True)
+    (tmp_path / ".snakemake/metadata").mkdir(parents=True)
+    (tmp_path / ".snakemake/metadata/a").write_text("{}")
+    runs.warn_without_records("results/voc")
+    assert capsys.readouterr().err == ""
+    (tmp_path / ".snakemake/metadata/a").unlink()
+    runs.warn_without_records("results/voc")
+    assert (
+        "results/voc has results, but .snakemake no record of how they were made" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")

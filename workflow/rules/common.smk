@@ -45,6 +45,7 @@ LOGS = f"logs/{CONFIG.run}"
 
 if workflow.is_main_process:
     checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])
+    runs.warn_without_records(RESULTS)
     runs.begin()
 
 # In shell lines, but never in params: neither changes a result.
