@@ -8,9 +8,10 @@ CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || e
 
 define SCHEMA
 import pathlib, yaml
-from ecsnet.settings import json_schema
+from ecsnet.schema import json_schema
+from ecsnet.settings import Config
 head = "# Generated from ecsnet/settings.py by `make schema`; editors complete and check the configs with it.\n"
-schema = {"$$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema()}
+schema = {"$$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema(Config)}
 text = head + yaml.safe_dump(schema, sort_keys=False, allow_unicode=True, width=100)
 pathlib.Path("workflow/schemas/config.schema.yaml").write_text(text, encoding="utf-8")
 endef

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 from scipy import ndimage
 
-from ecsnet.demo import DEMO_CLASSES, draw_scene
 from ecsnet.grids import resize_maps
+from ecsnet.scenes import DEMO_CLASSES, draw_scene
 from ecsnet.settings import Demo
 from ecsnet.store import ShardReader
 

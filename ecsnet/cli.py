@@ -25,6 +25,7 @@ from typing import Any
 from . import __version__, settings, stopping
 from .errors import UserError, explain
 from .progress import clock
+from .schema import describe
 from .store import Shard, remove_leftovers
 
 
@@ -329,7 +330,7 @@ def settings_help(stage: Stage) -> str:
         ("settings", stage.section),
         ("runtime", settings.Runtime if stage.runtime else None),
     ):
-        for index, (key, default, text) in enumerate(settings.describe(section) if section else []):
+        for index, (key, default, text) in enumerate(describe(section) if section else []):
             if index == 0:
                 parts.append(f"{title} (name, default, meaning):")
             parts.append(f"  {key}  {default}")

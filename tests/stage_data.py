@@ -3,9 +3,9 @@
 import torch
 
 from ecsnet import ecs_labels, erase, evidence, prepare
-from ecsnet.demo import DEMO_CLASSES
 from ecsnet.demo import run as write_demo
 from ecsnet.networks import Classifier, DeepLab, EcsNet, save_network
+from ecsnet.scenes import DEMO_CLASSES
 from ecsnet.settings import Backbone, Dataset, Demo, EcsLabels, Erase, Evidence, Refine, Runtime
 from ecsnet.store import Shard, ShardReader
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 from edited_run import MADE, dump
 
-from ecsnet.demo import DEMO_CLASSES
 from ecsnet.palette import read_mask, write_mask
+from ecsnet.scenes import DEMO_CLASSES
 
 TRAIN_IMAGE, VAL_IMAGE, SPARE = "demo_train_0003", "demo_val_0002", "demo_train_0009"
 LIST = "data/ImageSets/Segmentation/some.txt"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from ecsnet.demo import DEMO_CLASSES
 from ecsnet.palette import read_mask
+from ecsnet.scenes import DEMO_CLASSES
 from ecsnet.settings import FilterLabels
 
 BACKBONE = {"name": "resnet18", "weights": "none"}
