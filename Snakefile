@@ -48,6 +48,7 @@ onstart:
 
 
 onsuccess:
+    remove_resume_files()
     print_results()
 
 

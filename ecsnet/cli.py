@@ -238,7 +238,9 @@ def memory_setting(stage: str) -> str:
     section = STAGES[stage].section
     if section is not None and issubclass(section, settings.Training):
         return f"{stage}.batch_size or {stage}.crop_size, or runtime.workers where it is the machine's memory"
-    return "runtime.inference_batch" if STAGES[stage].runtime else "--cores, so that fewer work at once"
+    if stage in ("erase", "ecs_labels", "predict"):
+        return "runtime.inference_batch, or --cores so that fewer jobs run at once"
+    return "--cores, so that fewer work at once"
 
 
 def run_stage(parsed: argparse.Namespace) -> None:

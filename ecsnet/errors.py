@@ -57,7 +57,9 @@ def _is_about_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     # torch: OutOfMemoryError of a card, a plain RuntimeError of the CPU's allocator
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    # a pool's worker: ended by the system, for want of memory
+    words = ["out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED"]
+    words.append("process pool was terminated abruptly")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 

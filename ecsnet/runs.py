@@ -39,7 +39,7 @@ def require_folders(names: list[str]) -> None:
 
 def warn_without_records(results: str, folder: Path = Path(".snakemake")) -> None:
     """Tell when results are there but Snakemake's records are not: no changed setting would be noticed."""
-    there = Path(results).is_dir() and any(Path(results).iterdir())
+    there = (Path(results) / "prepare" / "train.csv").exists()
     if there and not any((folder / "metadata").glob("*")):
         print(
             f"{results} has results, but {folder} no record of how they were made: settings, code and data "
@@ -57,7 +57,10 @@ def begin(folder: Path = Path(".snakemake")) -> None:
         notes = folder / "runs"
         notes.mkdir(parents=True, exist_ok=True)
         locks = sorted((folder / "locks").glob("*.lock"))
-        if locks and not _others(notes):
+        others = _others(notes)
+        if not others:
+            _end_orphans()
+        if locks and not others:
             for lock in locks:
                 lock.unlink(missing_ok=True)
             print("A run was killed here: its lock is removed, what it finished is kept.", file=sys.stderr)
@@ -67,7 +70,40 @@ def begin(folder: Path = Path(".snakemake")) -> None:
 
 
 def _this_process() -> dict:
-    return {"process": os.getpid(), "started": psutil.Process().create_time()}
+    return {"process": os.getpid(), "started": _started(psutil.Process())}
+
+
+def _started(process: psutil.Process) -> float:
+    """Seconds after the machine's start, which a change of the clock leaves as they are."""
+    return process.create_time() - psutil.boot_time()
+
+
+def _end_orphans() -> None:
+    """Stop stages of a run whose Snakemake alone was killed: they would write beside the new run's."""
+    orphans = [process for process in psutil.process_iter() if _is_orphan(process)]
+    for process in orphans:
+        print(f"Process {process.pid} is a stage of a run that was killed: it is stopped.", file=sys.stderr)
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
+    _, alive = psutil.wait_procs(orphans, timeout=60)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    """Whether it is a stage, in this folder, of a rule's shell that no Snakemake waits for."""
+    try:
+        words = [os.path.basename(word) for word in process.cmdline()[:3]]
+        if "ecsnet" not in words or process.cwd() != os.getcwd():
+            return False
+        shell = process.parent()
+        if shell is None or "trap '' INT TERM" not in " ".join(shell.cmdline()):
+            return False
+        above = shell.parent()
+        return above is None or not any("snakemake" in word for word in above.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _others(notes: Path) -> list[Path]:
@@ -86,7 +122,9 @@ def _may_live(note: Path) -> bool:
         run = json.loads(note.read_text())
         if run["host"] != socket.gethostname():
             return True  # cannot be known from here
-        return abs(psutil.Process(run["process"]).create_time() - run["started"]) < 1
+        return abs(_started(psutil.Process(run["process"])) - run["started"]) < 1
+    except psutil.AccessDenied:
+        return True
     except (ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         return False
 
@@ -101,16 +139,22 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self._moment = 0.0
 
     def install(self) -> None:
         """Take over SIGINT and SIGTERM; main thread only."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._handle)
+        with contextlib.suppress(ValueError):  # within a thread of another program: left to that
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        threading.Thread(target=_end_stages, args=(self.asked,), daemon=True).start()
-        self.asked = True
-        raise KeyboardInterrupt
+        now = time.monotonic()
+        if self.asked and now - self._moment < 2:
+            return  # one signal, sent to the process and to its group
+        again, self.asked, self._moment = self.asked, True, now
+        threading.Thread(target=_end_stages, args=(again,), daemon=True).start()
+        if not again:
+            raise KeyboardInterrupt
 
 
 def _end_stages(kill: bool) -> None:

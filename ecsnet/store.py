@@ -18,6 +18,7 @@ import psutil
 from .errors import UserError
 
 _temporaries: set[Path] = set()  # of this process, not yet renamed
+os.register_at_fork(after_in_child=_temporaries.clear)  # the parent's are not the child's to remove
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # process ids count on one machine alone
 
 
@@ -48,18 +49,17 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what processes that were killed had begun to write in a folder."""
     for path in folder.glob(f".*.{_HOST}-*.tmp"):
         number = re.search(r"-(\d+)\.tmp$", path.name)
-        if number and not _is_at_work(int(number[1]), path):
+        if number and not _is_alive(int(number[1])):
             path.unlink(missing_ok=True)
 
 
-def _is_at_work(number: int, path: Path) -> bool:
-    """Whether the process that began the file lives: not as a zombie, nor as another of its number."""
+def _is_alive(number: int) -> bool:
     try:
-        process = psutil.Process(number)
-        begun_before = process.create_time() <= path.stat().st_mtime + 1
-        return begun_before and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, FileNotFoundError):
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,6 +71,15 @@ def write_text(path: Path, text: str) -> None:
 def fingerprint(content: bytes) -> str:
     """Digest of a file's content, as 16 hexadecimal digits."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """`fingerprint` of a file of any size."""
+    digest = hashlib.blake2b(digest_size=8)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from .images import RandomCrops
 from .networks import Network, save_network, set_training_mode
 from .progress import Progress
 from .settings import Runtime, Training
-from .store import atomic_path, fingerprint, write_text
+from .store import atomic_path, file_fingerprint, fingerprint, write_text
 
 Batch = dict[str, Tensor]
 Loss = Callable[[Any, Batch], dict[str, Tensor]]
@@ -98,11 +98,13 @@ def train(job: Job) -> None:
             if stopping.asked():
                 break
             keeper.save_if_due(network, optimizer, state)
-    if state.step < job.steps:
-        keeper.save(network, optimizer, state)
-        stopping.leave(f"step {state.step} of {job.steps} is saved, and the same command goes on from there")
-    _finish(job, state)
-    keeper.delete()
+        saved = keeper.save(network, optimizer, state)
+        if state.step < job.steps:
+            step = f"step {state.step} of {job.steps}" if saved else "the last good state before this step"
+            stopping.leave(f"{step} is saved, and the same command goes on from there")
+        # the state of the last step stays: were this job killed before Snakemake has noted its end, its
+        # outputs would be deleted
+        _finish(job, state)
 
 
 def _take_step(
@@ -171,8 +173,8 @@ def _with_plain_errors(loader: DataLoader) -> Iterator[Batch]:
     except UserError as error:
         raise UserError(str(error).rsplit("UserError: ", 1)[-1].rstrip()) from None
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise  # an error within a worker, not its death
         raise UserError(
             f"a data worker died ({str(error).splitlines()[0]}); if it was killed for want of memory, lower "
             "runtime.workers (0 needs least). The training goes on from its last saved state"
@@ -254,10 +256,10 @@ class ResumeFile:
         if time.monotonic() - self._last >= self.interval and state.step < self.total:
             self.save(network, optimizer, state)
 
-    def save(self, network: Network, optimizer: torch.optim.SGD, state: State) -> None:
-        """Write the state, unless it is not finite."""
+    def save(self, network: Network, optimizer: torch.optim.SGD, state: State) -> bool:
+        """Write the state; False, and nothing is written, if it is not finite."""
         if not all(tensor.isfinite().all() for tensor in [*state.sums.values(), *network.parameters()]):
-            return  # the next history row stops the training; the state before it is the good one
+            return False  # the next history row stops the training; the state before it is the good one
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
         for index, parameter in enumerate(_parameters(optimizer)):
             if "momentum_buffer" in optimizer.state[parameter]:
@@ -273,9 +275,7 @@ class ResumeFile:
         with atomic_path(self.path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
         self._last = time.monotonic()
-
-    def delete(self) -> None:
-        self.path.unlink(missing_ok=True)
+        return True
 
 
 def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
@@ -283,7 +283,7 @@ def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
 
 
 def _stamp(job: Job) -> str:
-    """What a resume file must agree with: code, settings, and the inputs by size and time."""
-    inputs = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in job.inputs]
+    """What a resume file must agree with: code, settings, and the inputs' content."""
+    inputs = [(path.name, file_fingerprint(path)) for path in job.inputs]
     text = repr((code_digest(job.stage), job.settings, inputs, torch.__version__))
     return fingerprint(text.encode())

@@ -39,9 +39,10 @@ def run(targets: Sequence[str] = (), configfiles: Sequence[str] = ()) -> None:
         print("Nothing is stale: every result is up to date.")
         return
     print(*tell(stale, totals), sep="\n")
-    if any(reasons != [NOT_RUN] for reasons in stale.get("prepare", [])) and len(stale) > 1:
+    own = {rule for rule, jobs in stale.items() if any(reasons and reasons != [NOT_RUN] for reasons in jobs)}
+    if "prepare" in own and len(stale) > 1:
         tables = shlex.join(["snakemake", "prepare", "--cores", "all", *config])
-        print(f"First `{tables}`: if it writes the same tables again, nothing that follows is stale.")
+        print(f"First `{tables}`: where it writes the same tables again, what only follows is up to date.")
     command = shlex.join(["snakemake", *targets, "--cores", "all", *config])
     print(f"Nothing was run. `{command}` does it.")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ecsnet import cli, settings
+from ecsnet import cli, schema, settings
 from ecsnet.errors import UserError
 from ecsnet.store import Shard
 
@@ -331,7 +331,7 @@ def test_help_of_a_stage_shows_every_setting(name, columns, monkeypatch, capsys)
         assert option in text
     sections = [cli.STAGES[name].section, settings.Runtime if cli.STAGES[name].runtime else None]
     for section in filter(None, sections):
-        for key, default, meaning in settings.describe(section):
+        for key, default, meaning in schema.describe(section):
             assert f"\n  {key}  {default}\n" in text
             assert "".join(f"{key}{default}{meaning}".split()) in packed
 

@@ -42,13 +42,13 @@ def test_the_lock_of_a_killed_run_is_removed(folder, capsys):
 
 
 def test_the_lock_of_a_living_run_stays(folder):
-    note(folder, os.getpid(), psutil.Process().create_time())
+    note(folder, os.getpid(), psutil.Process().create_time() - psutil.boot_time())
     runs.begin(folder)
     assert locked(folder)
 
 
 def test_another_process_with_the_number_of_a_dead_run_is_not_that_run(folder):
-    note(folder, os.getpid(), psutil.Process().create_time() - 1000)
+    note(folder, os.getpid(), psutil.Process().create_time() - psutil.boot_time() - 1000)
     runs.begin(folder)
     assert not locked(folder)
 
@@ -83,6 +83,7 @@ def test_results_without_records_are_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runs.warn_without_records("results/voc")
     (tmp_path / "results/voc/prepare").mkdir(parents=True)
+    (tmp_path / "results/voc/prepare/train.csv").write_text("")
     (tmp_path / ".snakemake/metadata").mkdir(parents=True)
     (tmp_path / ".snakemake/metadata/a").write_text("{}")
     runs.warn_without_records("results/voc")

@@ -136,6 +136,22 @@ def test_killed_at_many_moments_of_every_stage(undisturbed, tmp_path):
     assert artifacts(tmp_path) == artifacts(undisturbed)
 
 
+def test_the_stage_of_a_killed_snakemake_is_stopped_before_the_next_run(undisturbed, tmp_path):
+    run = Run(tmp_path)
+    assert run.begins("train_cam")
+    time.sleep(3)
+    stages = [
+        child for child in psutil.Process(run.process.pid).children(True) if "ecsnet" in str(child.cmdline())
+    ]
+    run.process.kill()
+    run.process.wait()
+    assert any(stage.is_running() for stage in stages)
+    run = Run(tmp_path)
+    assert run.end() == 0, run.output
+    assert "is a stage of a run that was killed: it is stopped" in run.output
+    assert artifacts(tmp_path) == artifacts(undisturbed)
+
+
 @pytest.mark.parametrize("stage", ["train_cam", "erase", "filter_labels"])
 @pytest.mark.parametrize(("number", "group"), [("SIGTERM", False), ("SIGINT", True), ("SIGTERM", True)])
 def test_stopped_at_once_and_clean(undisturbed, tmp_path_factory, stage, number, group):

@@ -239,7 +239,7 @@ def test_lists_pictures_tags_and_masks_of_a_data_set(answer):
     text = "prepare is stale: a picture changed, came or went; a tag file changed, came or went"
     lines = answer(VOC, targets)
     assert lines[0] == text
-    assert lines[-2].startswith("First `snakemake prepare --cores all --configfile config.yaml`: if")
+    assert lines[-2].startswith("First `snakemake prepare --cores all --configfile config.yaml`: where")
     (root / "JPEGImages/demo_train_0001.jpg").unlink()
     (root / "ImageSets/Segmentation/train.txt").write_text("demo_train_0002\n")
     text = "prepare is stale: a list changed (12 → 5); a picture changed, came or went (12 → 5);"

@@ -212,6 +212,7 @@ def test_a_missing_data_root_ends_in_prepare_with_one_message(tmp_path):
     assert result.returncode == 1
     assert "nowhere" in result.stdout
     assert "Traceback" not in result.stdout
+    assert "MissingOutputException" not in result.stdout  # the stage's own exit status ends the job
     left = [
         path.relative_to(tmp_path).as_posix() for path in (tmp_path / "results").rglob("*") if path.is_file()
     ]

@@ -37,7 +37,8 @@ def checked(function, *arguments):
 
 STOP = runs.Stop()
 # A signal to the whole group must not end `tee` before the stage that has something to say.
-shell.prefix("trap '' INT TERM; ")
+# (A prefix takes the place of Snakemake's own, so strict mode is named here.)
+shell.prefix("set -euo pipefail; trap '' INT TERM; ")
 
 CONFIG = checked(parse_config, config)
 RESULTS = f"results/{CONFIG.run}"

@@ -138,6 +138,13 @@ rule figures:
 FIGURES = rules.figures.output
 
 
+def remove_resume_files():
+    """Trainings that Snakemake has recorded as done need their last state no more."""
+    for path in Path(RESULTS).rglob("*.resume.safetensors"):
+        if path.with_name(path.name.replace(".resume", "")).exists():
+            path.unlink()
+
+
 def advise_gpu_budget():
     """Tell how to limit GPU jobs, where nothing limits them."""
     if "gpu" not in workflow.global_resources:
