@@ -57,20 +57,15 @@ def begin(folder: Path = Path(".snakemake")) -> None:
         notes = folder / "runs"
         notes.mkdir(parents=True, exist_ok=True)
         locks = sorted((folder / "locks").glob("*.lock"))
-        others = _others(notes)
-        if not others:
+        if not _others(notes) and locks:
             _end_orphans()
-        if locks and not others:
             for lock in locks:
                 lock.unlink(missing_ok=True)
             print("A run was killed here: its lock is removed, what it finished is kept.", file=sys.stderr)
         note = notes / f"{socket.gethostname()}-{os.getpid()}.json"
-        note.write_text(json.dumps({"host": socket.gethostname(), **_this_process()}))
+        this = {"host": socket.gethostname(), "process": os.getpid(), "started": _started(psutil.Process())}
+        note.write_text(json.dumps(this))
         atexit.register(note.unlink, missing_ok=True)
-
-
-def _this_process() -> dict:
-    return {"process": os.getpid(), "started": _started(psutil.Process())}
 
 
 def _started(process: psutil.Process) -> float:
@@ -94,8 +89,7 @@ def _end_orphans() -> None:
 def _is_orphan(process: psutil.Process) -> bool:
     """Whether it is a stage, in this folder, of a rule's shell that no Snakemake waits for."""
     try:
-        words = [os.path.basename(word) for word in process.cmdline()[:3]]
-        if "ecsnet" not in words or process.cwd() != os.getcwd():
+        if not _is_stage(process) or process.cwd() != os.getcwd():
             return False
         shell = process.parent()
         if shell is None or "trap '' INT TERM" not in " ".join(shell.cmdline()):
@@ -104,6 +98,11 @@ def _is_orphan(process: psutil.Process) -> bool:
         return above is None or not any("snakemake" in word for word in above.cmdline())
     except psutil.Error:
         return False
+
+
+def _is_stage(process: psutil.Process) -> bool:
+    """Whether it is the `ecsnet` command, with or without its Python before it."""
+    return "ecsnet" in [os.path.basename(word) for word in process.cmdline()[:3]]
 
 
 def _others(notes: Path) -> list[Path]:
@@ -171,7 +170,6 @@ def stages_below() -> list[psutil.Process]:
     stages: dict[int, psutil.Process] = {}
     for process in psutil.Process().children(recursive=True):  # parents first
         with contextlib.suppress(psutil.Error):
-            words = [os.path.basename(word) for word in process.cmdline()[:3]]
-            if "ecsnet" in words and process.ppid() not in stages:
+            if _is_stage(process) and process.ppid() not in stages:
                 stages[process.pid] = process
     return list(stages.values())

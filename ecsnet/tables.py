@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
-from .palette import read_mask
+from .palette import decode_mask
+from .pictures import PictureError
 from .store import fingerprint, write_text
 
 
@@ -132,7 +133,10 @@ class LabelTable:
             raise UserError(f"{path}: {error.strerror}, but {self._table} lists it; {remedy}") from None
         if fingerprint(content) != self._records[image_id].fingerprint:
             raise UserError(f"{path}: was changed after the stage wrote {self._table}; {remedy}")
-        return read_mask(path)
+        try:
+            return decode_mask(content)
+        except PictureError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 def read_classes(path: Path) -> list[str]:

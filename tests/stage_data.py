@@ -1,8 +1,9 @@
 """A folder in which every stage can run: pictures, tables, networks with random weights, shards."""
 
 import torch
+from voc_folder import run_prepare
 
-from ecsnet import ecs_labels, erase, evidence, prepare
+from ecsnet import ecs_labels, erase, evidence
 from ecsnet.demo import run as write_demo
 from ecsnet.networks import Classifier, DeepLab, EcsNet, save_network
 from ecsnet.scenes import DEMO_CLASSES
@@ -19,13 +20,7 @@ def make_data(folder):
     """Write four pictures, their tables, and a network of each kind with random weights."""
     write_demo(Demo(train_images=4, val_images=2, width=96, height=64), root=folder, out=folder / "demo.json")
     settings = Dataset(root=str(folder), train_list="train", val_list="val", classes=tuple(CLASSES))
-    prepare.run(
-        settings,
-        out_classes=folder / "classes.txt",
-        out_train=folder / "train.csv",
-        out_val=folder / "val.csv",
-        out_problems=folder / "problems.csv",
-    )
+    run_prepare(settings, folder)
     torch.manual_seed(0)
     backbone = Backbone(name="resnet18", weights="none")
     save_network(folder / "classifier", Classifier(backbone, CLASSES))

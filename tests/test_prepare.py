@@ -20,8 +20,8 @@ from voc_folder import (
     write_main_lists,
     write_picture,
 )
+from voc_folder import run_prepare as run
 
-from ecsnet import prepare
 from ecsnet.errors import UserError
 from ecsnet.settings import Dataset
 from ecsnet.store import fingerprint
@@ -38,17 +38,6 @@ def data(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def run(data: Dataset, out: Path, threads: int = 2) -> None:
-    prepare.run(
-        data,
-        out_classes=out / "classes.txt",
-        out_train=out / "train.csv",
-        out_val=out / "val.csv",
-        out_problems=out / "problems.csv",
-        threads=threads,
-    )
 
 
 def refused(data: Dataset, out: Path) -> list[str]:

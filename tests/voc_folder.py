@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ecsnet import prepare
 from ecsnet.errors import UserError
 from ecsnet.palette import write_mask
 from ecsnet.settings import Dataset
@@ -16,6 +17,18 @@ CLASSES = ("cat", "dog")
 REAL_ROOT = Path("data/VOCdevkit/VOC2012")
 TAGS = {"a1": ("cat",), "a2": ("dog", "cat"), "v1": ("dog",)}
 WIDTH, HEIGHT = 12, 8
+
+
+def run_prepare(data: Dataset, out: Path, threads: int = 2) -> None:
+    """Run the stage, its tables into the folder `out`."""
+    prepare.run(
+        data,
+        out_classes=out / "classes.txt",
+        out_train=out / "train.csv",
+        out_val=out / "val.csv",
+        out_problems=out / "problems.csv",
+        threads=threads,
+    )
 
 
 def make_voc(root: Path) -> Dataset:
