@@ -143,7 +143,7 @@ def with_other_computation(source, name):
     return source + "\nANOTHER = True\n"
 
 
-PLANNING = {"changes", "digest", "errors", "plan", "runs", "settings", "stopping", "voc", "why"}
+PLANNING = {"changes", "digest", "errors", "plan", "runs", "schema", "settings", "stopping", "voc", "why"}
 
 
 def new_docstrings(run):
