@@ -1,8 +1,8 @@
 """What differs between a rule's params of its last run and now, in plain words.
 
 The params are what the rules of the workflow give: a section of settings (`settings.section_json`), the
-modules of a stage (`digest.code_digest`), the files of a data set (`voc.listing_digest`,
-`voc.mask_digest`), and plain texts.
+modules of a stage (`digest.code_digest`), the contents of a data set (`contents.table_contents`,
+`contents.mask_contents`), and plain texts.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def code_changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 def files_changes(before: str, after: str) -> list[str]:
-    """What differs in a data set, of two `voc.listing_digest` or `voc.mask_digest`."""
+    """What differs in a data set, of two `contents.table_contents` or `contents.mask_contents`."""
     if "absent" in (before, after):
         return ["the data set is gone" if after == "absent" else "the data set is there now"]
     old, new = _table(before), _table(after)

@@ -77,7 +77,7 @@ ARGUMENTS = {
     "masks": Argument("folder of true masks under the data root", str),
     "list_name": Argument("only the images of this list", str),
     "what": Argument("what is scored: cam, cam_refined, ecs_labels, filtered_labels, val, supervised", str),
-    "split": Argument("name of the list that is scored", str),
+    "split": Argument("train or val; for score, the name of the list that is scored", str),
     "source": Argument("what is scored: shards or a label table", many=True),
     "name": Argument("timm's name of the network", str),
     "source_name": Argument("timm or package", str),
@@ -88,8 +88,6 @@ ARGUMENTS = {
     "history": Argument("table of losses to write"),
     "kept": Argument("table of what was kept by class, to write"),
     "out_classes": Argument("class names to write"),
-    "out_train": Argument("table of training images to write"),
-    "out_val": Argument("table of validation images to write"),
     "out_problems": Argument("table of problems to write"),
     "out_confusion": Argument("confusion matrix to write"),
 }
@@ -109,7 +107,7 @@ STAGES = {
     "demo": Stage(settings.Demo, "write the generated data set", "root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
-        settings.Dataset, "check pictures and tags, list them", "out_classes out_train out_val out_problems"
+        settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"
     ),
     "check_masks": Stage(None, "check true masks, list them", "images classes root masks list_name out"),
     "train_cam": Stage(
@@ -173,6 +171,7 @@ SINGLE = {("train_segmenter", "labels"), ("ecs_labels", "evidence"), ("ecs_label
 """Arguments that are lists elsewhere, but one file for this stage."""
 
 OPTIONAL = {
+    ("prepare", "out_classes"),
     ("check_masks", "list_name"),
     ("train_cam", "imagenet"),
     ("train_segmenter", "imagenet"),

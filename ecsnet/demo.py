@@ -14,7 +14,7 @@ from .errors import UserError, raise_problems
 from .palette import write_mask
 from .scenes import DEMO_CLASSES, SPLITS, Scene, draw_scene
 from .settings import Demo
-from .store import atomic_path, fingerprint, write_text
+from .store import atomic_path, fingerprint, remove_leftovers, write_text
 
 FOLDERS = {"JPEGImages": ".jpg", "Annotations": ".xml", "SegmentationClass": ".png"}
 
@@ -76,7 +76,9 @@ def _refuse_foreign(root: Path) -> None:
 
 
 def _remove(root: Path, wanted: set[str]) -> None:
-    """Remove the lists of an earlier set, and its images that are not to be written anew."""
+    """Remove the lists of an earlier set, half-written files, and images that are not to be written anew."""
+    for folder in (*FOLDERS, "ImageSets/Segmentation", "ImageSets/Main"):
+        remove_leftovers(root / folder)
     for path in _list_paths(root):
         path.unlink(missing_ok=True)
     for folder, ending in FOLDERS.items():

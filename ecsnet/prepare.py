@@ -1,4 +1,4 @@
-"""Stage prepare: check a whole data set at once, and write the tables that all stages start from."""
+"""Stage prepare: check a part of a data set at once, and write the table that all stages start from."""
 
 import os
 import unicodedata
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from .errors import raise_problems
+from .errors import UserError, raise_problems
 from .pictures import PictureError, decode_photograph, read_content
 from .settings import Dataset
 from .store import fingerprint, write_text
@@ -28,67 +28,73 @@ class Picture(NamedTuple):
 def run(
     settings: Dataset,
     *,
-    out_classes: Path,
-    out_train: Path,
-    out_val: Path,
+    split: str,
+    out: Path,
     out_problems: Path,
+    out_classes: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Read and check lists, pictures and tags, and write them as tables.
+    """Read and check a list, its pictures and tags, and write them as a table.
 
     Sizes are of the pixels as stored: EXIF rotation is ignored, because VOC's masks and boxes are
     drawn on the stored pixels.
 
     Args:
         settings: the data set.
-        out_classes, out_train, out_val: written only if there is no error (see `ecsnet.tables`).
+        split: train or val: which of its lists. Tags of validation images are never used, only shown:
+            mistakes in them do not matter.
+        out: the table, written only if there is no error (see `ecsnet.tables`).
         out_problems: table severity,where,problem,remedy of all errors and warnings; always written.
+        out_classes: the class names; likewise.
         threads: pictures decoded at a time.
 
     Raises:
-        UserError: with one line for each error.
+        UserError: with one line for each error; `split` is neither.
     """
     problems: list[Problem] = []
-    train, val = _read(settings, threads, problems)
-    # one list in both places would tell everything twice
-    problems = list(dict.fromkeys(problems))
+    records = _read(settings, split, threads, problems)
     errors = [str(problem) for problem in problems if problem.severity == "error"]
     if not errors:
-        problems += _warnings(settings, train, val)
+        problems += _warnings(settings, split, records)
     _write_problems(out_problems, problems)
     mistakes = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
     raise_problems(errors, f"The data set has {mistakes} (the whole list is in {out_problems}):")
     classes = list(settings.classes)
-    write_classes(out_classes, classes)
-    write_images(out_train, train, classes)
-    write_images(out_val, val, classes)
+    if out_classes:
+        write_classes(out_classes, classes)
+    write_images(out, records, classes)
     for problem in problems:
         print(f"warning: {problem}")
-    print(_summary(settings, train, val, len(problems)))
+    print(_summary(settings, split, records, len(problems)))
 
 
-def _read(
-    settings: Dataset, threads: int, problems: list[Problem]
-) -> tuple[list[ImageRecord], list[ImageRecord]]:
-    """Records of the training and the validation images that are in order."""
+def _list_of(settings: Dataset, split: str) -> str:
+    if split not in ("train", "val"):
+        raise UserError(f"split {split!r}: expected train or val")
+    return settings.train_list if split == "train" else settings.val_list
+
+
+def _read(settings: Dataset, split: str, threads: int, problems: list[Problem]) -> list[ImageRecord]:
+    """Records of the images that are in order."""
     root = Path(settings.root)
     if not os.path.isdir(root):  # unlike Path.is_dir, false for names that are too long
         remedy = "unpack the data there, or set dataset.root to the folder with JPEGImages and ImageSets"
         problems.append(Problem("dataset.root", f"there is no folder {root}", remedy))
-        return [], []
-    train_ids = scan_list(root, settings.train_list, problems)
-    val_ids = scan_list(root, settings.val_list, problems)
-    lists = {settings.train_list: train_ids, settings.val_list: val_ids}
-    files = _choose_files(root, lists, problems)
+        return []
+    name = _list_of(settings, split)
+    ids = scan_list(root, name, problems)
+    files = _choose_files(root, list_path(root, name), ids, problems)
     pictures = _decode_all(root, files, threads, problems)
-    tags = read_tags(settings, train_ids, problems)
-    # tags of validation images are never used, only shown: their mistakes do not matter
-    val_tags = read_tags(settings, val_ids, [])
-    return _records(train_ids, pictures, tags), _records(val_ids, pictures, val_tags)
+    tags = read_tags(settings, ids, problems if split == "train" else [])
+    return [
+        ImageRecord(id=image_id, tags=tags.get(image_id, ()), **pictures[image_id]._asdict())
+        for image_id in ids
+        if image_id in pictures
+    ]
 
 
-def _choose_files(root: Path, lists: dict[str, list[str]], problems: list[Problem]) -> dict[str, str]:
-    """Path relative to `root` of each listed image's picture."""
+def _choose_files(root: Path, where: Path, ids: list[str], problems: list[Problem]) -> dict[str, str]:
+    """Path relative to `root` of the picture of each image on the list `where`."""
     found = find_pictures(root)
     folder = root / "JPEGImages"
     if not found:
@@ -97,17 +103,15 @@ def _choose_files(root: Path, lists: dict[str, list[str]], problems: list[Proble
         return {}
     alike = {folded(image_id): image_id for image_id in found}
     chosen = {}
-    for name, ids in lists.items():
-        where = str(list_path(root, name))
-        for image_id in ids:
-            files = found.get(image_id, [])
-            if not files:
-                remedy = _absent_remedy(image_id, alike.get(folded(image_id)))
-                problems.append(Problem(where, f"image {image_id} is not in {folder}", remedy))
-            elif len(files) > 1:
-                problems.append(Problem(str(folder), f"{' and '.join(files)} have the same id", "keep one"))
-            else:
-                chosen[image_id] = f"JPEGImages/{files[0]}"
+    for image_id in ids:
+        files = found.get(image_id, [])
+        if not files:
+            remedy = _absent_remedy(image_id, alike.get(folded(image_id)))
+            problems.append(Problem(str(where), f"image {image_id} is not in {folder}", remedy))
+        elif len(files) > 1:
+            problems.append(Problem(str(folder), f"{' and '.join(files)} have the same id", "keep one"))
+        else:
+            chosen[image_id] = f"JPEGImages/{files[0]}"
     return chosen
 
 
@@ -158,39 +162,29 @@ def read_picture(root: Path, image: str) -> Picture:
     return Picture(image, picture.width, picture.height, fingerprint(content))
 
 
-def _records(
-    ids: list[str], pictures: dict[str, Picture], tags: dict[str, tuple[int, ...]]
-) -> list[ImageRecord]:
-    return [
-        ImageRecord(id=image_id, tags=tags.get(image_id, ()), **pictures[image_id]._asdict())
-        for image_id in ids
-        if image_id in pictures
-    ]
-
-
-def _warnings(settings: Dataset, train: list[ImageRecord], val: list[ImageRecord]) -> list[Problem]:
-    result = [
-        Problem(
-            "dataset.classes",
-            f"no training image has the class {settings.classes[number - 1]}, so it is never predicted",
-            "add images of it, or leave it out of the classes",
-            "warning",
-        )
-        for number, count in _tag_counts(settings, train).items()
-        if not count
-    ]
-    for key, records in (("dataset.train_list", train), ("dataset.val_list", val)):
-        twins = " and ".join(_twins(records))
-        if twins:
-            problem = f"{twins} are one name where case is not told apart (macOS, Windows)"
-            remedy = "rename one, or one's label images overwrite the other's there"
-            result.append(Problem(key, problem, remedy, "warning"))
-    known = {record.id for record in train}
-    both = [record.id for record in val if record.id in known]
+def _warnings(settings: Dataset, split: str, records: list[ImageRecord]) -> list[Problem]:
+    result = []
+    for number, count in _tag_counts(settings, records).items() if split == "train" else ():
+        if not count:
+            problem = (
+                f"no training image has the class {settings.classes[number - 1]}, so it is never predicted"
+            )
+            remedy = "add images of it, or leave it out of the classes"
+            result.append(Problem("dataset.classes", problem, remedy, "warning"))
+    twins = " and ".join(_twins(records))
+    if twins:
+        problem = f"{twins} are one name where case is not told apart (macOS, Windows)"
+        remedy = "rename one, or one's label images overwrite the other's there"
+        result.append(Problem(f"dataset.{split}_list", problem, remedy, "warning"))
+    other = "val" if split == "train" else "train"
+    # the other list alone is read, and only to warn: it changes nothing in this table
+    both = {record.id for record in records}.intersection(
+        scan_list(Path(settings.root), _list_of(settings, other), [])
+    )
     if both:
-        problem = f"{len(both)} of its {len(val)} images are in dataset.train_list too ({both[0]} is one)"
+        problem = f"{len(both)} of its {len(records)} images are in dataset.{other}_list too"
         remedy = "take them off one list, or the validation score means nothing"
-        result.append(Problem("dataset.val_list", problem, remedy, "warning"))
+        result.append(Problem(f"dataset.{split}_list", f"{problem} ({min(both)} is one)", remedy, "warning"))
     return result
 
 
@@ -218,11 +212,13 @@ def _write_problems(path: Path, problems: list[Problem]) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _summary(settings: Dataset, train: list[ImageRecord], val: list[ImageRecord], count: int) -> str:
-    counts = _tag_counts(settings, train)
+def _summary(settings: Dataset, split: str, records: list[ImageRecord], count: int) -> str:
+    if split == "val":
+        return f"prepare: {len(records)} validation images; warnings: {count}"
+    counts = _tag_counts(settings, records)
     low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     return (
-        f"prepare: {len(train)} training and {len(val)} validation images, {len(counts)} classes with "
-        f"{counts[low]} ({settings.classes[low - 1]}) to {counts[high]} ({settings.classes[high - 1]}) "
-        f"training images each; warnings: {count}"
+        f"prepare: {len(records)} training images, {len(counts)} classes with {counts[low]} "
+        f"({settings.classes[low - 1]}) to {counts[high]} ({settings.classes[high - 1]}) images each; "
+        f"warnings: {count}"
     )

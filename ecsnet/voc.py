@@ -1,12 +1,10 @@
 """Data sets in VOC's layout: id lists, image tags, and where the pictures are.
 
-Imports nothing heavy: the Snakefile calls `listing_digest` while it is parsed. Masks are no
-business of this module, but for `mask_name`.
+Imports nothing heavy: the Snakefile needs it for `contents`. Masks are no business of this module, but
+for `mask_name`.
 """
 
 import difflib
-import hashlib
-import json
 import os
 import stat
 import unicodedata
@@ -84,7 +82,7 @@ def scan_list(root: Path, name: str, problems: list[Problem]) -> list[str]:
         problems.append(error.problem)
         return []
     found = False
-    for number, line, columns in _rows(text):
+    for number, line, columns in rows(text):
         found = True
         image_id = columns[0]
         mistake = _id_mistake(image_id) or _column_mistake(line, columns)
@@ -105,7 +103,7 @@ def _list_remedy(root: Path) -> str:
     return f"give the name of a list in ImageSets/Segmentation{names} or the path of a .txt file"
 
 
-def _rows(text: str) -> Iterator[tuple[int, str, list[str]]]:
+def rows(text: str) -> Iterator[tuple[int, str, list[str]]]:
     """Line number from 1, line and columns of each line that is not blank."""
     # not splitlines: it also cuts at form feeds and the like
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -145,7 +143,7 @@ def _short(text: str) -> str:
 def find_pictures(root: Path) -> dict[str, list[str]]:
     """File names in JPEGImages by image id; usually one for each id. Empty without the folder."""
     pictures: dict[str, list[str]] = {}
-    for image_id, entry in _scan(root / "JPEGImages", PICTURE_ENDINGS):
+    for image_id, entry in scan(root / "JPEGImages", PICTURE_ENDINGS):
         if entry.is_file():
             pictures.setdefault(image_id, []).append(entry.name)
     return {image_id: sorted(names) for image_id, names in pictures.items()}
@@ -156,7 +154,8 @@ def folded(image_id: str) -> str:
     return unicodedata.normalize("NFC", image_id).casefold()
 
 
-def _scan(folder: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def scan(folder: Path, endings: tuple[str, ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Id and entry of each file with one of the endings in a folder; nothing where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -277,13 +276,13 @@ def _read_main_list(path: Path, problems: list[Problem]) -> list[tuple[str, str]
     except DataError as error:
         problems.append(error.problem)
         return []
-    rows = list(_rows(text))
-    bad = [row for row in rows if len(row[2]) != 2 or row[2][1] not in FLAGS]
+    found = list(rows(text))
+    bad = [row for row in found if len(row[2]) != 2 or row[2][1] not in FLAGS]
     if bad:
         number, line, _ = bad[0]
         problem = f"{_short(line)} ({len(bad)} such lines)"
         problems.append(Problem(f"{path}:{number}", problem, "write an id and 1, -1 or 0 on each line"))
-    return [(columns[0], columns[1]) for _, _, columns in rows if len(columns) == 2]
+    return [(columns[0], columns[1]) for _, _, columns in found if len(columns) == 2]
 
 
 def _read_text(path: Path, what: str, remedy: str) -> str:
@@ -298,67 +297,3 @@ def _read_text(path: Path, what: str, remedy: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(path, f"cannot be read ({reason})", "make it a readable file") from None
-
-
-def listing_digest(settings: Dataset) -> str:
-    """Digests of all that `prepare` reads, cheap enough for every start of snakemake.
-
-    JSON text with a count and a digest each of lists, pictures and tags: {"lists": "444 5f0c…", …}.
-    Lists by content; listed pictures and annotations by name, size and time of change. Never
-    raises: what is missing counts as such, and without the data root it is "absent".
-    """
-    root = Path(settings.root)
-    if not os.path.isdir(root):
-        return "absent"
-    lists = [_content(list_path(root, name)) for name in (settings.train_list, settings.val_list)]
-    ids = {columns[0] for content in lists for _, _, columns in _rows(content.decode("utf-8-sig", "replace"))}
-    pictures = _stamps(root / "JPEGImages", PICTURE_ENDINGS, ids)
-    if tag_source(settings) == "annotations":
-        tags = _stamps(root / "Annotations", (".xml",), ids)
-    else:
-        folder = root / "ImageSets" / "Main"
-        tags = [_content(folder / f"{name}_trainval.txt") for name in settings.classes]
-    parts = {"lists": _digest(lists, len(ids)), "pictures": _digest(pictures), "tags": _digest(tags)}
-    return json.dumps(parts)
-
-
-def mask_digest(settings: Dataset, masks: str, name: str) -> str:
-    """Digests of what `check_masks` reads: the list `name` by content, its masks in the folder `masks` under
-    the data root by name, size and time of change. JSON text as of `listing_digest`; never raises either.
-    """
-    root = Path(settings.root)
-    if not os.path.isdir(root):
-        return "absent"
-    content = _content(list_path(root, name))
-    ids = {columns[0] for _, _, columns in _rows(content.decode("utf-8-sig", "replace"))}
-    parts = {"lists": _digest([content], len(ids)), "masks": _digest(_stamps(root / masks, (".png",), ids))}
-    return json.dumps(parts)
-
-
-def _digest(parts: list[bytes], count: int | None = None) -> str:
-    """How many, those of `parts` if not said otherwise, and a digest."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return f"{len(parts) if count is None else count} {digest.hexdigest()}"
-
-
-def _content(path: Path) -> bytes:
-    try:
-        # unlike Path.is_file, false for names that are too long or hold a zero byte
-        return path.read_bytes() if os.path.isfile(path) else b"absent"
-    except OSError:
-        return b"absent"
-
-
-def _stamps(folder: Path, endings: tuple[str, ...], ids: set[str]) -> list[bytes]:
-    """Name, size and time of change of each file in `folder` that belongs to `ids`."""
-    stamps = []
-    for image_id, entry in _scan(folder, endings):
-        if image_id in ids:
-            try:
-                status = entry.stat()
-            except OSError:  # a dangling link
-                continue
-            stamps.append(os.fsencode(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}"))
-    return sorted(stamps)

@@ -40,7 +40,7 @@ def run(targets: Sequence[str] = (), configfiles: Sequence[str] = ()) -> None:
         return
     print(*tell(stale, totals), sep="\n")
     own = {rule for rule, jobs in stale.items() if any(reasons and reasons != [NOT_RUN] for reasons in jobs)}
-    if "prepare" in own and len(stale) > 1:
+    if own & {"prepare_train", "prepare_val"} and own != set(stale):
         tables = shlex.join(["snakemake", "prepare", "--cores", "all", *config])
         print(f"First `{tables}`: where it writes the same tables again, what only follows is up to date.")
     command = shlex.join(["snakemake", *targets, "--cores", "all", *config])

@@ -143,7 +143,19 @@ def with_other_computation(source, name):
     return source + "\nANOTHER = True\n"
 
 
-PLANNING = {"changes", "digest", "errors", "plan", "runs", "schema", "settings", "stopping", "voc", "why"}
+PLANNING = {
+    "changes",
+    "contents",
+    "digest",
+    "errors",
+    "plan",
+    "runs",
+    "schema",
+    "settings",
+    "stopping",
+    "voc",
+    "why",
+}
 
 
 def new_docstrings(run):
@@ -173,10 +185,9 @@ def with_old_time(run):
     run.age("ecsnet/cam.py")
 
 
-def other_digests(run):
-    run.write(
-        "ecsnet/digest.py",
-        re.sub(r"digest_size=\d", "digest_size=5", run.path("ecsnet/digest.py").read_text()),
+def other_digests(name):
+    return lambda run: run.write(
+        name, re.sub(r"digest_size=\d+", "digest_size=5", run.path(name).read_text())
     )
 
 
@@ -238,14 +249,6 @@ def edited_label_table(run):
     run.write(TABLE, "\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
 
 
-def image_tables(run):
-    run.execute("prepare")
-
-
-def mask_tables(run):
-    run.execute(*(f"results/small/check_masks/{part}.csv" for part in ("train", "val", "supervised")))
-
-
 def forgotten(run):
     """Snakemake's own records gone."""
     run.set_aside(".snakemake")
@@ -269,6 +272,7 @@ EDITS = {
     "`dataset.difficult` changed": setting("dataset.difficult", False),
     "`dataset.classes`: two entries swapped": turned("dataset.classes"),
     "`dataset.val_list` changed": setting("dataset.val_list", LIST),
+    "`dataset.tags` changed from auto to what that means here": setting("dataset.tags", "annotations"),
     "`demo.width` changed, though `dataset.kind` is voc": setting("demo.width", 128),
     "`train_cam.momentum` and `train_cam.poly_power` swapped": swapped("train_cam", "momentum", "poly_power"),
     "`train_cam.backbone.mean`: entries swapped": turned("train_cam.backbone.mean"),
@@ -315,7 +319,8 @@ EDITS = {
     "a comment in every module": new_comments,
     "the layout of every module: line breaks, quotes, brackets": new_layout,
     "`ecsnet/cam.py` edited, its time older than all results": with_old_time,
-    "digests of code made another way in `ecsnet/digest.py`": other_digests,
+    "digests of code made another way in `ecsnet/digest.py`": other_digests("ecsnet/digest.py"),
+    "digests of data made another way in `ecsnet/contents.py`": other_digests("ecsnet/contents.py"),
     "comments, memory and time limits in `workflow/rules/labels.smk`": both(
         replaced("workflow/rules/labels.smk", "mem_mb=8000", "mem_mb=9000"),
         replaced("workflow/rules/labels.smk", "runtime=720", "runtime=800"),
@@ -329,20 +334,18 @@ EDITS = {
         f"data/JPEGImages/{TRAIN_IMAGE}.jpg"
     ),
     "a validation picture replaced": other_bytes(f"data/JPEGImages/{VAL_IMAGE}.jpg"),
-    "a validation picture replaced, then `snakemake prepare`": both(
-        other_bytes(f"data/JPEGImages/{VAL_IMAGE}.jpg"), image_tables
-    ),
     "a picture touched": same_bytes(f"data/JPEGImages/{TRAIN_IMAGE}.jpg"),
-    "a picture touched, then `snakemake prepare`": both(
-        same_bytes(f"data/JPEGImages/{TRAIN_IMAGE}.jpg"), image_tables
+    "all pictures, annotations and masks touched": touched(
+        "data/JPEGImages/*", "data/Annotations/*", "data/SegmentationClass/*"
     ),
-    "the data copied elsewhere, times kept, and `dataset.root` changed": both(
+    "the data copied elsewhere, all times new, and `dataset.root` changed": both(
         lambda run: run.copy_folder("data", "elsewhere"), setting("dataset.root", "elsewhere")
     ),
     "a picture that is on no list replaced": other_bytes(f"data/JPEGImages/{SPARE}.jpg"),
     "a picture with its annotation added to the training list": appended(LIST, f"{SPARE}\n"),
     "a picture taken off the training list": replaced(LIST, f"{TRAIN_IMAGE}\n", ""),
     "a tag of a training picture changed": other_tag(TRAIN_IMAGE),
+    "a tag of a validation picture changed": other_tag(VAL_IMAGE),
     "a list of tags in `ImageSets/Main`, where `Annotations` are in use": appended(
         "data/ImageSets/Main/fish_trainval.txt", f"{SPARE} 1\n"
     ),
@@ -384,12 +387,6 @@ EDITS = {
     "lists touched": touched("data/ImageSets/**/*"),
     "the project moved to another folder": lambda run: run.move("moved"),
     "the project copied with `cp -r`, all times new": lambda run: run.copy("copied"),
-    "the project copied with `cp -r`, then `snakemake prepare`": both(
-        lambda run: run.copy("copied"), image_tables
-    ),
-    "the project copied with `cp -r`, then `snakemake prepare`, then the tables of `check_masks`": both(
-        lambda run: run.copy("copied"), image_tables, mask_tables
-    ),
     "`--cores`, `--set-threads`, `--set-resources`": options(
         "--cores", "1", "--set-threads", "train_cam=1", "--set-resources", "erase:mem_mb=100"
     ),

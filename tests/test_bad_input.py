@@ -62,19 +62,18 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def prepare(out: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Dataset], Outcome]:
+def prepare(out: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Runs `ecsnet prepare` on a data set."""
 
-    def run(data: Dataset) -> Outcome:
-        return (cli.main(prepare_words(data, out)), *capsys.readouterr())
+    def run(data: Dataset, split: str = "train") -> Outcome:
+        return (cli.main(prepare_words(data, out, split)), *capsys.readouterr())
 
     return run
 
 
-def prepare_words(data: Dataset, out: Path) -> list[str]:
-    names = {"classes": "txt", "train": "csv", "val": "csv", "problems": "csv"}
-    paths = [word for name, kind in names.items() for word in (f"--out-{name}", str(out / f"{name}.{kind}"))]
-    return ["prepare", "--settings", json.dumps(vars(data)), *paths, "--threads", "2"]
+def prepare_words(data: Dataset, out: Path, split: str = "train") -> list[str]:
+    paths = ["--out", f"{out}/{split}.csv", "--out-problems", f"{out}/problems.csv"]
+    return ["prepare", "--settings", json.dumps(vars(data)), "--split", split, *paths, "--threads", "2"]
 
 
 def refused(outcome: Outcome, out: Path, where: str, problem: str, remedy: str) -> None:
@@ -445,7 +444,7 @@ def test_ids_in_case_alone_apart_are_warned_of(data, prepare):
         write_picture(Path(data.root) / "JPEGImages" / f"{image_id}.jpg")
     write_list(Path(data.root), "val", "Cat\ncat\n")
     warning = "warning: dataset.val_list: Cat and cat are one name where case is not told apart"
-    assert warning in prepare(data)[1]
+    assert warning in prepare(data, "val")[1]
 
 
 # Annotations: the bytes of Annotations/a2.xml

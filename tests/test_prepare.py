@@ -40,23 +40,23 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def refused(data: Dataset, out: Path) -> list[str]:
+def refused(data: Dataset, out: Path, split: str = "train") -> list[str]:
     """The lines of the refusal; checks that nothing else is left, and that the table says the same."""
     with pytest.raises(UserError) as caught:
-        run(data, out)
+        run(data, out, split)
     headline, *lines = str(caught.value).splitlines()
     assert headline.startswith(f"The data set has {len(lines)} mistake")
-    assert f"{out}/problems.csv" in headline
-    assert [path.name for path in out.iterdir()] == ["problems.csv"]
-    table = read_problems(out)
+    assert f"{out}/{split}_problems.csv" in headline
+    assert [path.name for path in out.iterdir()] == [f"{split}_problems.csv"]
+    table = read_problems(out, split)
     assert set(table.severity) == {"error"}
     shown = [line.removeprefix("  - ") for line in lines]
     assert [f"{row.where}: {row.problem}; {row.remedy}" for row in table.itertuples()] == shown
     return shown
 
 
-def read_problems(out: Path) -> pd.DataFrame:
-    table = pd.read_csv(out / "problems.csv", keep_default_na=False)
+def read_problems(out: Path, split: str) -> pd.DataFrame:
+    table = pd.read_csv(out / f"{split}_problems.csv", keep_default_na=False)
     assert list(table.columns) == ["severity", "where", "problem", "remedy"]
     return table
 
@@ -70,10 +70,11 @@ def test_the_tables_of_a_good_data_set(data, out, capsys):
     assert train[1] == ImageRecord("a2", "JPEGImages/a2.jpg", WIDTH, HEIGHT, (1, 2), digest)
     (val,) = read_images(out / "val.csv", list(CLASSES))
     assert (val.id, val.tags) == ("v1", (2,))
-    assert read_problems(out).empty
+    assert read_problems(out, "train").empty
+    assert read_problems(out, "val").empty
     assert capsys.readouterr().out == (
-        "prepare: 2 training and 1 validation images, 2 classes with 1 (dog) to 2 (cat) training images "
-        "each; warnings: 0\n"
+        "prepare: 2 training images, 2 classes with 1 (dog) to 2 (cat) images each; warnings: 0\n"
+        "prepare: 1 validation images; warnings: 0\n"
     )
 
 
@@ -81,7 +82,7 @@ def test_tables_do_not_depend_on_the_folder_or_the_threads(data, out, tmp_path):
     run(data, out, threads=1)
     moved = Path(data.root).rename(tmp_path / "moved")
     run(replace(data, root=str(moved)), tmp_path / "other", threads=3)
-    for name in ("classes.txt", "train.csv", "val.csv", "problems.csv"):
+    for name in ("classes.txt", "train.csv", "val.csv", "train_problems.csv", "val_problems.csv"):
         assert (out / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
         assert str(tmp_path).encode() not in (out / name).read_bytes()
 
@@ -105,11 +106,13 @@ def test_no_mask_is_read(data, out):
 def test_warnings_do_not_stop(data, out, capsys):
     write_list(Path(data.root), "val", "v1\na2\n")
     run(replace(data, classes=("cat", "dog", "cow")), out)
-    table = read_problems(out)
-    assert list(table.severity) == ["warning", "warning"]
-    assert list(table["where"]) == ["dataset.classes", "dataset.val_list"]
-    assert "no training image has the class cow" in table.problem[0]
-    assert "1 of its 2 images are in dataset.train_list too (a2 is one)" in table.problem[1]
+    train, val = read_problems(out, "train"), read_problems(out, "val")
+    assert set(train.severity) == set(val.severity) == {"warning"}
+    assert list(train["where"]) == ["dataset.classes", "dataset.train_list"]
+    assert "no training image has the class cow" in train.problem[0]
+    assert "1 of its 2 images are in dataset.val_list too (a2 is one)" in train.problem[1]
+    assert list(val["where"]) == ["dataset.val_list"]
+    assert "1 of its 2 images are in dataset.train_list too (a2 is one)" in val.problem[0]
     assert len(read_images(out / "val.csv", ["cat", "dog", "cow"])) == 2
     assert "warning: dataset.classes: no training image has the class cow" in capsys.readouterr().out
 
@@ -124,13 +127,13 @@ def test_an_empty_root(data, out):
     empty.mkdir()
     shown = refused(replace(data, root=str(empty)), out)
     assert f"{empty}/ImageSets/Segmentation/train.txt: no such list; give the name" in shown[0]
-    assert f"{empty}/JPEGImages: no picture (.jpg, .jpeg, .png) in there; set dataset.root" in shown[2]
-    assert f"{empty}/ImageSets/Main: no such folder; tags come from there" in shown[3]
+    assert f"{empty}/JPEGImages: no picture (.jpg, .jpeg, .png) in there; set dataset.root" in shown[1]
+    assert f"{empty}/ImageSets/Main: no such folder; tags come from there" in shown[2]
 
 
 def test_a_list_that_names_an_absent_image(data, out):
     path = write_list(Path(data.root), "val", "v1\nv7\n")
-    (shown,) = refused(data, out)
+    (shown,) = refused(data, out, "val")
     folder = f"{data.root}/JPEGImages"
     assert shown == f"{path}: image v7 is not in {folder}; add v7.jpg, or take the id off the list"
 
@@ -141,10 +144,9 @@ def test_two_pictures_of_one_id(data, out):
     assert shown.endswith("JPEGImages: a1.jpg and a1.png have the same id; keep one")
 
 
-def test_a_mistake_in_a_list_used_twice_is_told_once(data, out):
-    write_list(Path(data.root), "train", "a1\na2\na1\n")
-    (shown,) = refused(replace(data, val_list="train"), out)
-    assert shown.endswith("train.txt:3: a1 stands on line 1 already; keep one of the two")
+def test_another_split_is_refused(data, out):
+    with pytest.raises(UserError, match="split 'test': expected train or val"):
+        run(data, out, "test")
 
 
 def test_all_mistakes_come_at_once(data, out):
@@ -175,7 +177,7 @@ def test_more_mistakes_than_a_screen_holds_are_all_in_the_table(data, out):
     write_list(Path(data.root), "train", "".join(f"x{number}\n" for number in range(70)))
     with pytest.raises(UserError, match="The data set has 140 mistakes"):
         run(data, out)
-    assert len(read_problems(out)) == 140
+    assert len(read_problems(out, "train")) == 140
 
 
 def test_tags_from_main_lists(data, out):
@@ -196,7 +198,8 @@ def test_the_real_lists_are_prepared_in_seconds(out):
     assert time.perf_counter() - start < 10
     train = read_images(out / "train.csv", list(data.classes))
     assert (len(train), len(read_images(out / "val.csv", list(data.classes)))) == (321, 123)
-    assert read_problems(out).empty
+    assert read_problems(out, "train").empty
+    assert read_problems(out, "val").empty
     present = {name: set() for name in data.classes}
     for name in data.classes:
         for line in (REAL_ROOT / "ImageSets/Main" / f"{name}_trainval.txt").read_text().splitlines():

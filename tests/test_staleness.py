@@ -168,7 +168,8 @@ def run(tmp_path_factory):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(REPOSITORY / "Snakefile", folder)
     run = make_run(folder)
-    assert following("prepare") | following("fetch_weights") == set(run.execute())
+    begin = ("prepare_train", "prepare_val", "fetch_weights")
+    assert set().union(*map(following, begin)) == set(run.execute())
     run.accept()
     yield run
     run.close()

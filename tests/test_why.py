@@ -80,7 +80,9 @@ def folder(finished, tmp_path, monkeypatch):
 
 
 def files_of(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    """Times of all files but what remembers the digests of data that were looked at."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "fingerprints" not in path.parts]
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 @pytest.fixture
@@ -116,6 +118,12 @@ def touch_later(path, content=None):
     if content is not None:
         path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 3_600_000_000_000))
+
+
+def other_bytes(path):
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
 
 
 def record(path):
@@ -228,24 +236,27 @@ def test_lists_pictures_tags_and_masks_of_a_data_set(answer):
     root = Path("resources/demo")
     targets = ["results/photos/check_masks/val.csv"]
     assert answer(VOC, targets) == ["Nothing is stale: every result is up to date."]
-    touch_later(root / "SegmentationClass/demo_val_0001.png")
+    for name in ("SegmentationClass/demo_val_0001.png", "JPEGImages/demo_val_0001.jpg"):
+        touch_later(root / name)
+    assert answer(VOC, targets) == ["Nothing is stale: every result is up to date."]
+    other_bytes(root / "SegmentationClass/demo_val_0001.png")
     lines = answer(VOC, targets)
     assert lines[0] == "check_masks is stale: a mask changed, came or went"
     assert (
         lines[1] == f"Nothing was run. `snakemake {targets[0]} --cores all --configfile config.yaml` does it."
     )
-    touch_later(root / "JPEGImages/demo_train_0001.jpg")
-    touch_later(root / "Annotations/demo_train_0001.xml")
-    text = "prepare is stale: a picture changed, came or went; a tag file changed, came or went"
+    other_bytes(root / "JPEGImages/demo_val_0001.jpg")
+    other_bytes(root / "Annotations/demo_val_0001.xml")
+    text = "prepare_val is stale: a picture changed, came or went; a tag file changed, came or went"
     lines = answer(VOC, targets)
     assert lines[0] == text
     assert lines[-2].startswith("First `snakemake prepare --cores all --configfile config.yaml`: where")
-    (root / "JPEGImages/demo_train_0001.jpg").unlink()
-    (root / "ImageSets/Segmentation/train.txt").write_text("demo_train_0002\n")
-    text = "prepare is stale: a list changed (12 → 5); a picture changed, came or went (12 → 5);"
+    (root / "JPEGImages/demo_val_0001.jpg").unlink()
+    (root / "ImageSets/Segmentation/val.txt").write_text("demo_val_0002\n")
+    text = "prepare_val is stale: a list changed (4 → 1); a picture changed, came or went (4 → 1);"
     assert answer(VOC, targets)[0].startswith(text)
     shutil.rmtree(root)
-    assert answer(VOC, targets)[0] == "prepare is stale: the data set is gone"
+    assert answer(VOC, targets)[0] == "prepare_train is stale: the data set is gone"
 
 
 def test_a_fresh_folder(tmp_path, monkeypatch, capsys):
@@ -257,7 +268,7 @@ def test_a_fresh_folder(tmp_path, monkeypatch, capsys):
     before = files_of(tmp_path)
     assert main(["why", "--configfile", "config/demo.yaml", "results/demo/prepare/val.csv"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "not run yet: demo, prepare",
+        "not run yet: demo, prepare_val",
         "Nothing was run. `snakemake results/demo/prepare/val.csv --cores all --configfile config/demo.yaml`"
         " does it.",
     ]

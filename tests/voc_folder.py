@@ -19,16 +19,17 @@ TAGS = {"a1": ("cat",), "a2": ("dog", "cat"), "v1": ("dog",)}
 WIDTH, HEIGHT = 12, 8
 
 
-def run_prepare(data: Dataset, out: Path, threads: int = 2) -> None:
-    """Run the stage, its tables into the folder `out`."""
-    prepare.run(
-        data,
-        out_classes=out / "classes.txt",
-        out_train=out / "train.csv",
-        out_val=out / "val.csv",
-        out_problems=out / "problems.csv",
-        threads=threads,
-    )
+def run_prepare(data: Dataset, out: Path, *splits: str, threads: int = 2) -> None:
+    """Run the stage for both splits or one, its tables into the folder `out`."""
+    for split in splits or ("train", "val"):
+        prepare.run(
+            data,
+            split=split,
+            out=out / f"{split}.csv",
+            out_classes=out / "classes.txt" if split == "train" else None,
+            out_problems=out / f"{split}_problems.csv",
+            threads=threads,
+        )
 
 
 def make_voc(root: Path) -> Dataset:

@@ -13,11 +13,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet.digest import code_digest
     from ecsnet import runs
+    from ecsnet.contents import mask_contents, table_contents
+    from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
     from ecsnet.settings import parse_config, section_json
-    from ecsnet.voc import listing_digest, mask_digest
+    from ecsnet.voc import tag_source
 except ModuleNotFoundError as error:
     raise WorkflowError(
         f"{error}: this snakemake is of a Python without ecsnet. Run `make setup`, then .venv/bin/snakemake"
@@ -49,9 +50,13 @@ if workflow.is_main_process:
     runs.warn_without_records(RESULTS)
     runs.begin()
 
-# In shell lines, but never in params: neither changes a result.
+# In shell lines, but never in params: none of them changes a result.
 ROOT = CONFIG.dataset.root
+DATASET = section_json(CONFIG, "dataset")
 RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
+
+# The generated data set has a stamp; any other is watched by its files' contents.
+GENERATED = CONFIG.dataset.kind == "demo"
 
 
 def section(name):
@@ -61,6 +66,14 @@ def section(name):
     unnoticed if each were a param of its own.
     """
     return section_json(CONFIG, name)
+
+
+def table_settings(list_key):
+    """What of the section `dataset` shows in a table of images; the list and the tags are in its contents."""
+    dataset = CONFIG.dataset
+    settings = {"classes": dataset.classes, "difficult": dataset.difficult, "tags": tag_source(dataset)}
+    # the lists of the generated data set are not there yet
+    return json.dumps(settings | ({list_key: getattr(dataset, list_key)} if GENERATED else {}))
 
 
 def code(stage):

@@ -35,41 +35,70 @@ rule fetch_weights:
         " 2>&1 | tee {log:q}"
 
 
-# The generated data set has a stamp; any other is watched by names, sizes and times of its files.
-GENERATED = CONFIG.dataset.kind == "demo"
+# Both parts of a data set at once: whoever has mistakes in both wants to know of all of them.
+PREPARE_THREADS = max(1, min(4, (workflow.cores or 8) // 2))
 
 
-# Pictures are not inputs of a rule: 10,000 of them would slow every start. The tables stand for them,
-# with a fingerprint of each.
-rule prepare:
+# Pictures are not inputs of a rule: 10,000 of them would slow every start. The tables stand for them, with
+# a fingerprint of each. A table for each part: other validation images are no reason to train again.
+rule prepare_train:
     input:
         rules.demo.output if GENERATED else [],
     output:
+        table=f"{RESULTS}/prepare/train.csv",
         classes=f"{RESULTS}/prepare/classes.txt",
-        train=f"{RESULTS}/prepare/train.csv",
-        val=f"{RESULTS}/prepare/val.csv",
     log:
         # a log, not an output: it must outlive the job that fails because of what it lists
-        problems=f"{RESULTS}/prepare/problems.csv",
-        text=f"{LOGS}/prepare.log",
+        problems=f"{RESULTS}/prepare/train_problems.csv",
+        text=f"{LOGS}/prepare/train.log",
     benchmark:
-        f"{LOGS}/prepare.benchmark.tsv"
-    threads: 4
+        f"{LOGS}/prepare/train.benchmark.tsv"
+    threads: PREPARE_THREADS
     resources:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=section("dataset"),
+        settings=table_settings("train_list"),
         code=code("prepare"),
-        files="" if GENERATED else listing_digest(CONFIG.dataset),
+        files=lambda wildcards: "" if GENERATED else table_contents(CONFIG.dataset, CONFIG.dataset.train_list),
     shell:
-        "ecsnet prepare --settings {params.settings:q} --out-classes {output.classes} --out-train {output.train}"
-        " --out-val {output.val} --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
+        "ecsnet prepare --settings {DATASET:q} --split train --out {output.table} --out-classes {output.classes}"
+        " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
+
+
+rule prepare_val:
+    input:
+        rules.demo.output if GENERATED else [],
+    output:
+        f"{RESULTS}/prepare/val.csv",
+    log:
+        problems=f"{RESULTS}/prepare/val_problems.csv",
+        text=f"{LOGS}/prepare/val.log",
+    benchmark:
+        f"{LOGS}/prepare/val.benchmark.tsv"
+    threads: PREPARE_THREADS
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=table_settings("val_list"),
+        code=code("prepare"),
+        files=lambda wildcards: "" if GENERATED else table_contents(CONFIG.dataset, CONFIG.dataset.val_list),
+    shell:
+        "ecsnet prepare --settings {DATASET:q} --split val --out {output}"
+        " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
+
+
+# A target: the tables alone.
+rule prepare:
+    input:
+        rules.prepare_train.output,
+        rules.prepare_val.output,
 
 
 TRAIN = {
-    "images": f"{RESULTS}/prepare/train.csv",
-    "classes": f"{RESULTS}/prepare/classes.txt",
+    "images": rules.prepare_train.output.table,
+    "classes": rules.prepare_train.output.classes,
 }
 
 MASKS = {
@@ -101,7 +130,7 @@ rule check_masks:
     params:
         masks=lambda wildcards: MASKS[wildcards.part][1],
         only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
-        files=lambda wildcards: "" if GENERATED else mask_digest(CONFIG.dataset, *MASKS[wildcards.part][1:]),
+        files=lambda wildcards: "" if GENERATED else mask_contents(CONFIG.dataset, *MASKS[wildcards.part][1:]),
         code=code("check_masks"),
     shell:
         "ecsnet check_masks --images {input.images} --classes {input.classes} --root {ROOT:q}"

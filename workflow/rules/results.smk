@@ -96,7 +96,7 @@ HISTORIES = [
 rule figures:
     input:
         **TRAIN,
-        val_images=f"{RESULTS}/prepare/val.csv",
+        val_images=rules.prepare_val.output,
         erase=gather.shard(rules.erase.output),
         evidence=gather.shard(rules.evidence.output),
         ecs_labels=gather.shard(last_labels()),

@@ -59,7 +59,7 @@ rule train_supervised:
 
 rule predict:
     input:
-        images=f"{RESULTS}/prepare/val.csv",
+        images=rules.prepare_val.output,
         weights=rules.train_segmenter.output.weights,
     output:
         f"{RESULTS}/predict/shards/{{scatteritem}}.csv",
@@ -84,7 +84,7 @@ rule predict:
 
 use rule predict as predict_supervised with:
     input:
-        images=f"{RESULTS}/prepare/val.csv",
+        images=rules.prepare_val.output,
         weights=rules.train_supervised.output.weights,
     output:
         f"{RESULTS}/supervised/predict/shards/{{scatteritem}}.csv",

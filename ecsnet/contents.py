@@ -1,0 +1,170 @@
+"""What is in a data set, as digests by content: they tell when tables of images and masks are stale.
+
+Imports nothing heavy: the Snakefile asks while it plans. A file is read only where its size or one of its
+times is not as when it was read last, so that a start costs a look at each file, not its bytes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .settings import Dataset
+from .voc import FLAGS, PICTURE_ENDINGS, list_path, rows, scan, tag_source
+
+MEMORY = Path(".snakemake/fingerprints")
+"""One file for each folder of data: what its files' digests were, and at which size and times."""
+SETTLED_NS = 2_000_000_000
+"""A file that changed this recently is read again next time: some clocks tell no shorter times apart."""
+MANY = 2000
+"""So many files to read are announced: it may take a while."""
+
+
+def table_contents(settings: Dataset, list_name: str) -> str:
+    """Digests of all that a table of images is made of: its list, the list's pictures and their tags.
+
+    JSON text with a count and a digest each, {"lists": "444 5f0c…", "pictures": …, "tags": …}. Neither the
+    data root nor the list's name, nor any time is in it. Never raises: what is missing counts as such, and
+    without the data root it is "absent".
+    """
+    root = Path(settings.root)
+    if not os.path.isdir(root):
+        return "absent"
+    content, ids = _list(root, list_name)
+    if tag_source(settings) == "annotations":
+        tags = _fingerprints(root / "Annotations", (".xml",), ids)
+    else:
+        folder = root / "ImageSets" / "Main"
+        tags = [_rows_of(_content(folder / f"{name}_trainval.txt"), ids) for name in settings.classes]
+    parts = {
+        "lists": _digest([content], len(ids)),
+        "pictures": _digest(_fingerprints(root / "JPEGImages", PICTURE_ENDINGS, ids)),
+        "tags": _digest(tags),
+    }
+    return json.dumps(parts)
+
+
+def mask_contents(settings: Dataset, masks: str, list_name: str) -> str:
+    """Digests of what `check_masks` reads: the list, and its masks in the folder `masks` under the data root.
+
+    JSON text as of `table_contents`, {"lists": …, "masks": …}; never raises either.
+    """
+    root = Path(settings.root)
+    if not os.path.isdir(root):
+        return "absent"
+    content, ids = _list(root, list_name)
+    found = _fingerprints(root / masks, (".png",), ids)
+    return json.dumps({"lists": _digest([content], len(ids)), "masks": _digest(found)})
+
+
+def _list(root: Path, name: str) -> tuple[bytes, set[str]]:
+    """A list's bytes and its ids."""
+    content = _content(list_path(root, name))
+    return content, {columns[0] for _, _, columns in rows(content.decode("utf-8-sig", "replace"))}
+
+
+def _rows_of(content: bytes, ids: set[str]) -> bytes:
+    """The rows of a list of tags that concern the ids, malformed ones too: `prepare` refuses such."""
+    kept = [
+        line
+        for _, line, columns in rows(content.decode("utf-8-sig", "replace"))
+        if columns[0] in ids or len(columns) != 2 or columns[1] not in FLAGS
+    ]
+    return "\n".join(kept).encode("utf-8", "surrogatepass")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        # unlike Path.is_file, false for names that are too long or hold a zero byte
+        return path.read_bytes() if os.path.isfile(path) else b"absent"
+    except OSError:
+        return b"absent"
+
+
+def _digest(parts: list[bytes], count: int | None = None) -> str:
+    """How many, those of `parts` if not said otherwise, and a digest."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return f"{len(parts) if count is None else count} {digest.hexdigest()}"
+
+
+def _fingerprints(folder: Path, endings: tuple[str, ...], ids: set[str]) -> list[bytes]:
+    """Name and digest of each file in `folder` that belongs to `ids`, by name."""
+    stamps = _stamps(folder, endings, ids)
+    memory = _memory_of(folder)
+    known = _recall(memory)
+    unread = [name for name, stamp in stamps.items() if known.get(name, (None,))[0] != stamp]
+    if len(unread) > MANY:
+        print(f"Reading {len(unread):,} files of {folder}, to see later what changes.", file=sys.stderr)
+    now = time.time_ns()
+    with ThreadPoolExecutor(16) as pool:
+        read = dict(zip(unread, pool.map(lambda name: _read(folder / name), unread), strict=True))
+    digests = {name: read[name] if name in read else known[name][1] for name in stamps}
+    settled = [name for name in unread if _is_settled(stamps[name], now)]
+    if settled:
+        _remember(memory, known | {name: (stamps[name], read[name]) for name in settled})
+    return [os.fsencode(f"{name}\0{digests[name]}") for name in sorted(digests)]
+
+
+def _stamps(folder: Path, endings: tuple[str, ...], ids: set[str]) -> dict[str, str]:
+    """Size, time of change of the content and of the file of each file in `folder` that belongs to `ids`."""
+    stamps = {}
+    for image_id, entry in scan(folder, endings):
+        if image_id in ids:
+            try:
+                status = entry.stat()
+            except OSError:  # a dangling link
+                continue
+            # a pipe would be waited for without end
+            if stat.S_ISREG(status.st_mode):
+                stamps[entry.name] = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+            else:
+                stamps[entry.name] = ""
+    return stamps
+
+
+def _is_settled(stamp: str, now: int) -> bool:
+    times = [int(number) for number in stamp.split()[1:]]
+    return bool(times) and max(times) < now - SETTLED_NS
+
+
+def _read(path: Path) -> str:
+    if not os.path.isfile(path):
+        return "no file"
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    except OSError:
+        return "unreadable"
+
+
+def _memory_of(folder: Path) -> Path:
+    return MEMORY / f"{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}.tsv"
+
+
+def _recall(memory: Path) -> dict[str, tuple[str, str]]:
+    """Stamp and digest of the files of a folder by name; what cannot be read is not known."""
+    try:
+        lines = memory.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    except OSError:
+        return {}
+    cells = [line.split("\t", 2) for line in lines]
+    return {row[2]: (row[0], row[1]) for row in cells if len(row) == 3}
+
+
+def _remember(memory: Path, known: dict[str, tuple[str, str]]) -> None:
+    """Write what `_recall` reads. It only saves time: that it cannot be written is no matter."""
+    lines = [f"{stamp}\t{digest}\t{name}\n" for name, (stamp, digest) in known.items() if "\n" not in name]
+    temporary = memory.with_suffix(f".{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
+        os.replace(temporary, memory)
+    with contextlib.suppress(OSError):
+        temporary.unlink()
