@@ -32,7 +32,7 @@ def write_mask(path: Path, labels: np.ndarray) -> None:
     assert (labels.dtype, labels.ndim) == (np.uint8, 2), (labels.dtype, labels.shape)
     picture = Image.fromarray(labels)  # mode L; putpalette turns it into P
     picture.putpalette(voc_palette())
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=False) as temporary:
         picture.save(temporary, format="PNG")
 
 

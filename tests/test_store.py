@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +26,28 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    """A power cut between the two would leave a name without its content."""
+    calls = []
+    sync, rename = os.fsync, os.replace
+
+    def recorded_sync(number):
+        calls.append(("sync", os.fstat(number).st_size))
+        sync(number)
+
+    def recorded_rename(old, new):
+        calls.append(("rename", os.stat(old).st_size))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(os, "replace", recorded_rename)
+    write_text(tmp_path / "table.csv", "content")
+    with ShardWriter(tmp_path / "1-of-1.npz") as shard:
+        shard.add("a", labels=np.zeros((2, 2)))
+    size = (tmp_path / "1-of-1.npz").stat().st_size
+    assert calls == [("sync", 7), ("rename", 7), ("sync", size), ("rename", size)]
 
 
 @given(st.integers(0, 50), st.integers(1, 20))
