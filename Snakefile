@@ -44,7 +44,6 @@ rule all:
 
 onstart:
     STOP.install()
-    advise_gpu_budget()
 
 
 onsuccess:

@@ -322,8 +322,8 @@ EDITS = {
     "digests of code made another way in `ecsnet/digest.py`": other_digests("ecsnet/digest.py"),
     "digests of data made another way in `ecsnet/contents.py`": other_digests("ecsnet/contents.py"),
     "comments, memory and time limits in `workflow/rules/labels.smk`": both(
-        replaced("workflow/rules/labels.smk", "mem_mb=8000", "mem_mb=9000"),
-        replaced("workflow/rules/labels.smk", "runtime=720", "runtime=800"),
+        replaced("workflow/rules/labels.smk", "growing(8000)", "growing(9000)"),
+        replaced("workflow/rules/labels.smk", "growing(720)", "growing(800)"),
         appended("workflow/rules/labels.smk", "# why\n"),
     ),
     "the command of a rule, here of `figures`": replaced(

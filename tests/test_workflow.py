@@ -255,12 +255,18 @@ def test_rule_and_stage_names_agree():
     rules = set()
     for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"):
         rules |= set(re.findall(r"^(?:use rule \w+ as|rule) (\w+)", path.read_text(), re.MULTILINE))
-    assert rules == STAGES | {"supervised", "summary_supervised"}
+    assert rules == (STAGES | {"prepare_train", "prepare_val", "supervised", "summary_supervised"})
 
 
 def test_gpu_rules_declare_what_they_need():
     text = "".join(path.read_text() for path in Path(REPOSITORY / "workflow" / "rules").glob("*.smk"))
     for name in ("train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "train_segmenter", "predict"):
         rule = text.split(f"\nrule {name}:")[1].split("\nrule ")[0]
-        for word in ("gpu=1", "threads:", "mem_mb=", "runtime="):
+        for word in ("gpu=1", "threads:", "mem_mb=growing(", "runtime=growing("):
             assert word in rule, (name, word)
+
+
+def test_one_gpu_job_at_a_time_unless_said_otherwise(tmp_path):
+    for arguments, budget in (((), 1), (("--resources", "gpu=2"), 2)):
+        result = snakemake(tmp_path, "results/tiny/prepare/val.csv", "--forceall", *arguments)
+        assert re.search(rf"Provided resources: gpu=\D*{budget}\b", result.stdout), result.stdout

@@ -45,6 +45,11 @@ CONFIG = checked(parse_config, config)
 RESULTS = f"results/{CONFIG.run}"
 LOGS = f"logs/{CONFIG.run}"
 
+# One card at a time where nobody gives out cards or says how many there are; a cluster gives them out itself,
+# and a limit would reach its jobs, which have no other limits.
+if workflow.is_main_process and workflow.nodes is None and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
+
 if workflow.is_main_process:
     checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])
     runs.warn_without_records(RESULTS)
@@ -71,9 +76,17 @@ def section(name):
 def table_settings(list_key):
     """What of the section `dataset` shows in a table of images; the list and the tags are in its contents."""
     dataset = CONFIG.dataset
-    settings = {"classes": dataset.classes, "difficult": dataset.difficult, "tags": tag_source(dataset)}
-    # the lists of the generated data set are not there yet
-    return json.dumps(settings | ({list_key: getattr(dataset, list_key)} if GENERATED else {}))
+    settings = {"classes": dataset.classes, "difficult": dataset.difficult}
+    if GENERATED:  # its lists and tags may not be there yet
+        settings |= {"tags": dataset.tags, list_key: getattr(dataset, list_key)}
+    else:
+        settings |= {"tags": tag_source(dataset)}
+    return json.dumps(settings)
+
+
+def growing(amount):
+    """A resource that grows with each attempt, for where jobs that failed are retried (`retries` of a profile)."""
+    return lambda wildcards, attempt: attempt * amount
 
 
 def code(stage):

@@ -55,8 +55,8 @@ rule prepare_train:
         f"{LOGS}/prepare/train.benchmark.tsv"
     threads: PREPARE_THREADS
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         settings=table_settings("train_list"),
         code=code("prepare"),
@@ -78,8 +78,8 @@ rule prepare_val:
         f"{LOGS}/prepare/val.benchmark.tsv"
     threads: PREPARE_THREADS
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         settings=table_settings("val_list"),
         code=code("prepare"),
@@ -125,8 +125,8 @@ rule check_masks:
     priority: 100
     threads: 4
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         masks=lambda wildcards: MASKS[wildcards.part][1],
         only=lambda wildcards: list_option(MASKS[wildcards.part][2]),

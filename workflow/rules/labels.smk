@@ -15,8 +15,8 @@ rule train_cam:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=growing(16000),
+        runtime=growing(720),
     params:
         settings=section("train_cam"),
         code=code("train_cam"),
@@ -40,8 +40,8 @@ rule erase:
     threads: 4
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         settings=section("erase"),
         code=code("erase"),
@@ -64,8 +64,8 @@ rule evidence:
     threads: 4
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         settings=section("evidence"),
         code=code("evidence"),
@@ -102,8 +102,8 @@ rule train_ecs:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         settings=section("train_ecs"),
         code=code("train_ecs"),
@@ -129,8 +129,8 @@ rule ecs_labels:
     threads: 4
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         settings=section("ecs_labels"),
         code=code("ecs_labels"),
@@ -159,8 +159,8 @@ rule filter_labels:
         f"{LOGS}/filter_labels.benchmark.tsv"
     threads: 8
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         settings=section("filter_labels"),
         code=code("filter_labels"),

@@ -35,8 +35,8 @@ rule score:
         what="|".join(SOURCES),
     threads: 4
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=section("score"),
         code=code("score"),
@@ -121,8 +121,8 @@ rule figures:
     benchmark:
         f"{LOGS}/figures.benchmark.tsv"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=section("figures"),
         code=code("figures"),
@@ -143,15 +143,6 @@ def remove_resume_files():
     for path in Path(RESULTS).rglob("*.resume.safetensors"):
         if path.with_name(path.name.replace(".resume", "")).exists():
             path.unlink()
-
-
-def advise_gpu_budget():
-    """Tell how to limit GPU jobs, where nothing limits them."""
-    if "gpu" not in workflow.global_resources:
-        print(
-            "No GPU budget is set, so that all GPU jobs may start at once on one card."
-            " Say how many cards there are, for example: --resources gpu=2"
-        )
 
 
 def print_results():

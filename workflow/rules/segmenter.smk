@@ -16,8 +16,8 @@ rule train_segmenter:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         settings=section("train_segmenter"),
         code=code("train_segmenter"),
@@ -44,8 +44,8 @@ rule train_supervised:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=1440,
+        mem_mb=growing(16000),
+        runtime=growing(1440),
     params:
         settings=section("train_segmenter"),
         code=code("train_segmenter"),
@@ -70,8 +70,8 @@ rule predict:
     threads: 4
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         settings=section("predict"),
         code=code("predict"),

@@ -1,0 +1,87 @@
+"""One training on several cards, a process for each: what the processes must agree on.
+
+Every function does nothing, or next to nothing, in a training that is one process.
+"""
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, distributed, nn
+
+from .errors import UserError
+from .networks import Network, freeze_batch_norm
+
+
+def size() -> int:
+    """Number of processes of this training."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0; the first one writes files and speaks."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def join() -> None:
+    """Meet the other processes, where `launch` started several."""
+    if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
+        # sums of numbers in memory by gloo, gradients between cards by NCCL
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend)
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def part(positions: range, batch_size: int) -> range:
+    """This process's share of a batch's positions in the stream of crops.
+
+    Raises:
+        UserError: the batch has no equal shares.
+    """
+    share, rest = divmod(batch_size, size())
+    if rest:
+        raise UserError(
+            f"batch_size: {batch_size} pictures cannot be shared equally by {size()} cards; change it or "
+            "runtime.gpus_per_training"
+        )
+    return positions[rank() * share : (rank() + 1) * share]
+
+
+def total(tensor: Tensor) -> Tensor:
+    """Sum over all processes, without a gradient."""
+    if size() > 1:
+        tensor = tensor.detach().clone()
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def mean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Means over all processes, by name."""
+    return {name: total(tensor) / size() for name, tensor in tensors.items()}
+
+
+def any_of(*flags: bool) -> list[bool]:
+    """For each flag, whether it is up in any process: all act on it at the same step."""
+    if size() == 1:
+        return list(flags)
+    raised = torch.tensor(flags, dtype=torch.uint8)
+    distributed.all_reduce(raised, distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in raised.tolist()]
+
+
+def with_synced_batch_norm(network: Network) -> Network:
+    """The network with batch norm over the whole batch; frozen on a CPU, where torch has none such.
+
+    `networks.set_training_mode` comes after it, and freezes what the settings want frozen.
+    """
+    if size() == 1:
+        return network
+    if next(network.parameters()).device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    freeze_batch_norm(network)
+    return network
