@@ -36,7 +36,7 @@ rule fetch_weights:
 
 
 # Both parts of a data set at once: whoever has mistakes in both wants to know of all of them.
-PREPARE_THREADS = max(1, min(4, (workflow.cores or 8) // 2))
+PREPARE_THREADS = max(1, min(4, (workflow.resource_settings.cores or 8) // 2))
 
 
 # Pictures are not inputs of a rule: 10,000 of them would slow every start. The tables stand for them, with
