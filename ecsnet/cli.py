@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, settings, stopping
+from . import __version__, launch, settings, stopping
 from .errors import UserError, explain
 from .progress import clock
 from .schema import describe
@@ -187,19 +187,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     if parsed.stage == "why":
         return answer_why(parsed)
-    print(shlex.join(["ecsnet", *arguments]), flush=True)
+    if not launch.is_worker():
+        print(shlex.join(["ecsnet", *arguments]), flush=True)
     start = time.monotonic()
     try:
-        with stopping.watching(parsed.stage):
+        with stopping.watching(parsed.stage, quiet=not launch.is_first()):
             prepare_files(parsed)
-            run_stage(parsed)
+            run_stage(parsed, arguments)
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else explain(error, memory_setting(parsed.stage))
+        if text is None and launch.is_loss_of_another(error):
+            return launch.LOST
         if text is None:
             raise
-        print(f"\necsnet {parsed.stage}: {text}", file=sys.stderr, flush=True)
+        launch.report(parsed.stage, text)
         return 1
-    print(f"{parsed.stage}: done in {clock(time.monotonic() - start)}", flush=True)
+    if not launch.is_worker():
+        print(f"{parsed.stage}: done in {clock(time.monotonic() - start)}", flush=True)
     return 0
 
 
@@ -242,14 +246,17 @@ def memory_setting(stage: str) -> str:
     return "--cores, so that fewer work at once"
 
 
-def run_stage(parsed: argparse.Namespace) -> None:
-    """Call the stage's `run` with the parsed arguments."""
+def run_stage(parsed: argparse.Namespace, arguments: Sequence[str]) -> None:
+    """Call the stage's `run` with the parsed arguments; a training on several cards, in several processes."""
     stage = STAGES[parsed.stage]
     values = {name: getattr(parsed, name) for name in stage.arguments.split()}
     if "source_name" in values:
         values["source"] = values.pop("source_name")
     section = _parse_json(stage.section, parsed.settings, parsed.stage) if stage.section else None
     runtime = _parse_json(settings.Runtime, parsed.runtime, "runtime") if stage.runtime else None
+    if runtime and isinstance(section, settings.Training) and launch.processes(runtime) > 1:
+        launch.train(arguments, runtime)
+        return
     module = importlib.import_module(f".{parsed.stage}", __package__)
     if runtime:
         values["runtime"] = runtime

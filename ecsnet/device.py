@@ -1,20 +1,13 @@
 """Which card a stage computes on, and how: nothing here changes a result."""
 
 import ctypes
-import fcntl
 import os
-import tempfile
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import IO
 
 import torch
 
+from .cards import claim_cards, known_as, list_cards, visible_cards
 from .errors import UserError
 from .settings import Runtime
-
-_held: list[IO[str]] = []  # open lock files: the claim lasts as long as the process
 
 
 def choose_device(runtime: Runtime, threads: int) -> torch.device:
@@ -31,13 +24,29 @@ def choose_device(runtime: Runtime, threads: int) -> torch.device:
             )
         _keep_memory()
         return torch.device("cpu")
-    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
-    cards = visible_cards(variable, torch.cuda.device_count())
-    # one card named for us, as a scheduler does, is ours already
-    index = 0 if variable and len(cards) == 1 else claim_card(cards)
+    # numbers as nvidia-smi has them, not the fastest first
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    names = own_cards()
+    # of a training on several cards, each process has its own
+    index = int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else claim(names)[0]
     torch.cuda.set_device(index)
-    print(f"device: card {cards[index]} ({torch.cuda.get_device_name(index)})", flush=True)
+    print(f"device: card {names[index]} ({torch.cuda.get_device_name(index)})", flush=True)
     return torch.device("cuda", index)
+
+
+def own_cards() -> list[str]:
+    """Names of the cards that this process sees."""
+    return visible_cards(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
+
+
+def claim(names: list[str], count: int = 1) -> list[int]:
+    """Indices of `count` cards for this process alone."""
+    cards = list_cards()
+    named = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) and len(names) == count
+    if named and not all(known_as(name, cards) for name in names):
+        # a scheduler's choice; and it may call each job's card 0, so that the name is none to lock by
+        return list(range(count))
+    return claim_cards(names, count)
 
 
 def _keep_memory() -> None:
@@ -52,42 +61,6 @@ def _keep_memory() -> None:
     m_trim_threshold, m_mmap_max = -1, -4
     mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def visible_cards(variable: str | None, count: int) -> list[str]:
-    """Names of the visible cards: CUDA_VISIBLE_DEVICES' own (numbers, UUIDs, MIG), or 0, 1, …
-
-    A scheduler such as SLURM names exactly the cards that are ours; on a shared machine without one,
-    the names tell the cards apart for `claim_card`.
-    """
-    if variable:
-        return [name.strip() for name in variable.split(",")][:count]
-    return [str(index) for index in range(count)]
-
-
-def claim_card(cards: Sequence[str], folder: Path | None = None, poll: float = 1.0) -> int:
-    """Index of a card whose lock file this process now holds; waits until one is free.
-
-    Snakemake counts cards but assigns none, so two jobs would both take the first. The lock (flock)
-    is released by the kernel when the process ends, however it ends.
-    """
-    folder = folder or Path(tempfile.gettempdir()) / f"ecsnet-cards-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    waited = False
-    while True:
-        for index, card in enumerate(cards):
-            lock = (folder / card.replace("/", "_")).open("w")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                continue
-            _held.append(lock)
-            return index
-        if not waited:
-            print(f"waiting for one of the cards {', '.join(cards)}: other stages hold them all", flush=True)
-            waited = True
-        time.sleep(poll)
 
 
 def autocast(device: torch.device, runtime: Runtime) -> torch.autocast:

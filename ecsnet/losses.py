@@ -1,8 +1,10 @@
 """Losses of the three trainings."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
+from . import parallel
 from .palette import IGNORE
 
 LABEL_STRIDE = 4
@@ -31,13 +33,17 @@ def segmentation_loss(logits: Tensor, labels: Tensor, balanced: bool) -> Tensor:
     labels = labels[:, ::LABEL_STRIDE, ::LABEL_STRIDE]
     logits = functional.interpolate(logits.float(), labels.shape[1:], mode="bilinear", align_corners=True)
     loss = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
-    if not balanced:
-        return _mean_where(loss, labels != IGNORE)
-    background = labels == 0
-    objects = (labels != IGNORE) & ~background
-    both = background.any() & objects.any()
-    return (_mean_where(loss, background) + _mean_where(loss, objects)) / (1 + both.float())
+    counted = labels != IGNORE
+    parts = torch.stack([counted & (labels == 0), counted & (labels > 0)] if balanced else [counted])
+    return _mean_of_means(loss, parts)
 
 
-def _mean_where(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def _mean_of_means(values: Tensor, parts: Tensor) -> Tensor:
+    """Mean of the means of values [B, h, w] over those of the parts [P, B, h, w] that are not empty.
+
+    Of a batch that several processes share, it is this process's share: the mean over the processes is
+    the mean over the whole batch, however the pixels are spread.
+    """
+    sums = (values * parts).flatten(1).sum(1)
+    counts = parallel.total(parts.flatten(1).sum(1))
+    return (sums * parallel.size() / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)

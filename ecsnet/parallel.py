@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from .errors import UserError
-from .networks import Network, freeze_batch_norm
+from .networks import freeze_batch_norm
 
 
 def size() -> int:
@@ -74,14 +74,33 @@ def any_of(*flags: bool) -> list[bool]:
     return [bool(flag) for flag in raised.tolist()]
 
 
-def with_synced_batch_norm(network: Network) -> Network:
-    """The network with batch norm over the whole batch; frozen on a CPU, where torch has none such.
-
-    `networks.set_training_mode` comes after it, and freezes what the settings want frozen.
-    """
+def sync_batch_norm(network: nn.Module) -> None:
+    """Let batch norm layers that learn see the whole batch; on a CPU, where torch cannot, freeze them."""
     if size() == 1:
-        return network
+        return
     if next(network.parameters()).device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    freeze_batch_norm(network)
-    return network
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    else:
+        say("several processes on the CPU: all batch norm is frozen, other than in a single one")
+        freeze_batch_norm(network)
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if size() > 1:
+        distributed.barrier()
+
+
+def say(text: str) -> None:
+    """Print a line, once."""
+    if rank() == 0:
+        print(text, flush=True)
+
+
+def share_gradients(module: nn.Module) -> nn.Module:
+    """The module, whose gradients will be the means over all processes."""
+    if size() == 1:
+        return module
+    device = next(module.parameters()).device
+    ids = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(module, device_ids=ids)

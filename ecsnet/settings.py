@@ -372,7 +372,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to run: a change here reruns nothing. Results are the same up to rounding."""
+    """How to run: a change here reruns nothing. Results are the same up to rounding (and dropout's draws)."""
 
     device: str = setting("auto", "auto: a GPU where there is one", choices=("auto", "cpu", "cuda"))
     workers: int | None = setting(
@@ -380,6 +380,12 @@ class Runtime:
         "processes that decode and augment training images; null: threads − 1, at least 1",
         low=0,
         high=256,
+    )
+    gpus_per_training: int = setting(
+        1,
+        "GPUs that a training uses, each with an equal part of every batch; batch_size stays what it is",
+        low=1,
+        high=64,
     )
     inference_batch: int | None = setting(
         None,

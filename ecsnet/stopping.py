@@ -11,12 +11,15 @@ from types import FrameType
 from .store import remove_temporaries
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOPPED = frozenset(128 + number for number in SIGNALS)
+"""Exit statuses of processes that were asked to stop."""
 
 
 class _Stage:
     """The stage that this process runs, and whether it was asked to stop."""
 
     name = ""
+    quiet = False
     process = 0
     deferred = False
     asked: int | None = None
@@ -24,9 +27,9 @@ class _Stage:
 
 
 @contextlib.contextmanager
-def watching(name: str) -> Iterator[None]:
-    """Within the block a signal ends the process with one line and without half-written files."""
-    _Stage.name, _Stage.process, _Stage.asked = name, os.getpid(), None
+def watching(name: str, quiet: bool = False) -> Iterator[None]:
+    """Within the block a signal ends the process without half-written files; with one line, if not quiet."""
+    _Stage.name, _Stage.quiet, _Stage.process, _Stage.asked = name, quiet, os.getpid(), None
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:
         yield
@@ -53,13 +56,14 @@ def asked() -> bool:
     return _Stage.asked is not None
 
 
-def leave(note: str) -> None:
+def leave(note: str, number: int | None = None) -> None:
     """End the process as its signal would have, with a line that says how things stand."""
-    number = _Stage.asked or signal.SIGTERM
+    number = number or _Stage.asked or signal.SIGTERM
     for child in multiprocessing.active_children():
         child.kill()
     remove_temporaries()
-    _say(f"\necsnet {_Stage.name}: stopped by {signal.Signals(number).name}; {note}\n")
+    if note and not _Stage.quiet:
+        _say(f"\necsnet {_Stage.name}: stopped by {signal.Signals(number).name}; {note}\n")
     # not sys.exit: it would wait for the threads of a pool, which may be at work for minutes
     os._exit(128 + number)
 

@@ -4,29 +4,25 @@ SGD with the poly schedule. Everything random is a function of (seed, step), so 
 was killed and resumed takes the same steps as one that was not.
 """
 
-import json
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from . import stopping
+from . import parallel, stopping
 from .device import autocast, choose_device, half_type
-from .digest import code_digest
 from .errors import UserError
 from .images import RandomCrops
 from .networks import Network, save_network, set_training_mode
 from .progress import Progress
+from .resume import ResumeFile, State
 from .settings import Runtime, Training
-from .store import atomic_path, file_fingerprint, fingerprint, write_text
+from .store import write_text
 
 Batch = dict[str, Tensor]
 Loss = Callable[[Any, Batch], dict[str, Tensor]]
@@ -62,16 +58,6 @@ class Job:
         return max(1, round(self.settings.epochs * len(self.crops) / self.settings.batch_size))
 
 
-@dataclass
-class State:
-    """Where a training stands."""
-
-    step: int = 0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    summed: int = 0
-
-
 def train(job: Job) -> None:
     """Run a training to its end, from its resume file if there is one, and write its results.
 
@@ -81,44 +67,78 @@ def train(job: Job) -> None:
     device = choose_device(job.runtime, job.threads)
     if device.type == "cpu":
         torch.set_num_threads(job.settings.cpu_threads)  # any other number rounds differently
+    parallel.join()
     network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training_mode(network, job.settings)
-    optimizer = make_optimizer(network, job.settings)
+    parallel.sync_batch_norm(network)
+    learner = Learner(job, network)
     keeper = ResumeFile(job)
-    state = keeper.load(network, optimizer)
-    scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and half_type() == torch.float16)
+    state = keeper.load(learner)
     progress = Progress(job.stage, job.steps, "steps", state.step)
     with stopping.deferred():
         for batch in _batches(job, state.step, device):
-            _set_rates(optimizer, job.settings, state.step, job.steps)
-            torch.manual_seed(job.settings.seed * 1_000_003 + state.step)  # dropout's draws
-            losses = _take_step(job, network, optimizer, scaler, batch)
-            _record(job, state, losses, optimizer.param_groups[0]["lr"])
-            progress.step(note=f"loss {state.rows[-1]['loss']:.3f}" if state.rows else "")
-            if stopping.asked():
+            losses = learner.step(state.step, batch)
+            _record(job, state, losses, learner.rate)
+            if parallel.rank() == 0:
+                progress.step(note=f"loss {state.rows[-1]['loss']:.3f}" if state.rows else "")
+            stop, due = parallel.any_of(stopping.asked(), keeper.is_due(state))
+            if stop:
                 break
-            keeper.save_if_due(network, optimizer, state)
-        saved = keeper.save(network, optimizer, state)
+            if due:
+                keeper.save(learner, state)
+        saved = keeper.save(learner, state)
         if state.step < job.steps:
             step = f"step {state.step} of {job.steps}" if saved else "the last good state before this step"
-            stopping.leave(f"{step} is saved, and the same command goes on from there")
+            note = f"{step} is saved, and the same command goes on from there"
+            stopping.leave(note)
         # the state of the last step stays: were this job killed before Snakemake has noted its end, its
         # outputs would be deleted
-        _finish(job, state)
+        if parallel.rank() == 0:
+            _finish(job, state)
+    parallel.leave()
 
 
-def _take_step(
-    job: Job, network: Network, optimizer: torch.optim.SGD, scaler: torch.amp.GradScaler, batch: Batch
-) -> dict[str, Tensor]:
-    """One step down the loss; the loss and its terms."""
-    with autocast(batch["image"].device, job.runtime):
-        terms = job.loss(network, batch)
-    total = torch.stack(list(terms.values())).sum()
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(total).backward()
-    scaler.step(optimizer)
-    scaler.update()
-    return {"loss": total, **terms}
+class Learner:
+    """A network and what moves it down its loss, one step after the other.
+
+    Attributes:
+        rate: learning rate of the last step, that of the backbone.
+    """
+
+    def __init__(self, job: Job, network: Network) -> None:
+        self.job, self.network = job, network
+        device = next(network.parameters()).device
+        self.optimizer = make_optimizer(network, job.settings)
+        self.scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and half_type() == torch.float16)
+        self.rate = 0.0
+        self._loss = parallel.share_gradients(_Loss(network, job.loss))
+
+    def step(self, number: int, batch: Batch) -> dict[str, Tensor]:
+        """One step down the loss; the loss and its terms."""
+        settings = self.job.settings
+        _set_rates(self.optimizer, settings, number, self.job.steps)
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        # dropout's draws, others in each process
+        torch.manual_seed(settings.seed * 1_000_003 + number + (parallel.rank() << 48))
+        with autocast(batch["image"].device, self.job.runtime):
+            terms = self._loss(batch)
+        total = torch.stack(list(terms.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(total).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return {"loss": total, **terms}
+
+
+class _Loss(nn.Module):
+    """A loss as a module, the form in which gradients can be shared between processes."""
+
+    def __init__(self, network: Network, loss: Loss) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.loss(self.network, batch)
 
 
 def make_optimizer(network: Network, settings: Training) -> torch.optim.SGD:
@@ -149,8 +169,11 @@ def _set_rates(optimizer: torch.optim.SGD, settings: Training, step: int, steps:
 
 def _batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
     size = job.settings.batch_size
-    positions = [range(step * size, (step + 1) * size) for step in range(first, job.steps)]
-    workers = job.runtime.workers if job.runtime.workers is not None else max(1, job.threads - 1)
+    whole = (range(step * size, (step + 1) * size) for step in range(first, job.steps))
+    positions = [parallel.part(batch, size) for batch in whole]
+    workers = job.runtime.workers
+    if workers is None:
+        workers = max(1, job.threads // parallel.size() - 1)
     loader = DataLoader(
         job.crops,
         batch_sampler=positions,  # type: ignore[arg-type]
@@ -190,7 +213,7 @@ def _record(job: Job, state: State, terms: dict[str, Tensor], rate: float) -> No
     state.summed += 1
     if state.step % max(1, job.steps // HISTORY_ROWS) and state.step != job.steps:
         return
-    means = {name: (total / state.summed).item() for name, total in state.sums.items()}
+    means = {name: (sum_ / state.summed).item() for name, sum_ in parallel.mean(state.sums).items()}
     if not all(map(_finite, means.values())):
         raise UserError(
             f"{job.stage}: the loss is not finite at step {state.step} of {job.steps} ({means}); lower "
@@ -210,80 +233,3 @@ def _finite(value: float) -> bool:
 def _finish(job: Job, state: State) -> None:
     write_text(job.history, pd.DataFrame(state.rows).to_csv(index=False, lineterminator="\n"))
     save_network(job.out, job.network, job.settings)
-
-
-class ResumeFile:
-    """The state of an unfinished training, beside its output but declared nowhere.
-
-    Snakemake deletes the declared outputs of a job that failed; this file stays, and is used when the
-    same code is run with the same settings on the same inputs again.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.path = job.out.with_name(f"{job.out.stem}.resume.safetensors")
-        self.stamp = _stamp(job)
-        self.interval = job.runtime.checkpoint_seconds
-        self.total = job.steps
-        self._last = time.monotonic()
-
-    def load(self, network: Network, optimizer: torch.optim.SGD) -> State:
-        """Bring network and optimizer to the kept state; a new state where there is none that fits."""
-        if not self.path.exists():
-            return State()
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            print(f"{self.path}: damaged ({error}); the training starts anew", flush=True)
-            return State()
-        if metadata.get("stamp") != self.stamp:
-            print(f"{self.path}: of other settings, code or inputs; the training starts anew", flush=True)
-            return State()
-        network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
-        for index, parameter in enumerate(_parameters(optimizer)):
-            if f"momentum.{index}" in tensors:
-                momentum = tensors[f"momentum.{index}"].to(parameter.device)
-                optimizer.state[parameter]["momentum_buffer"] = momentum
-        state = State(int(metadata["step"]), json.loads(metadata["rows"]), {}, int(metadata["summed"]))
-        device = next(network.parameters()).device
-        state.sums = {name: tensors[f"sum.{name}"].to(device) for name in json.loads(metadata["sums"])}
-        print(f"resuming at step {state.step} of {self.total}", flush=True)
-        return state
-
-    def save_if_due(self, network: Network, optimizer: torch.optim.SGD, state: State) -> None:
-        """Write the state, at most every `runtime.checkpoint_seconds`."""
-        if time.monotonic() - self._last >= self.interval and state.step < self.total:
-            self.save(network, optimizer, state)
-
-    def save(self, network: Network, optimizer: torch.optim.SGD, state: State) -> bool:
-        """Write the state; False, and nothing is written, if it is not finite."""
-        if not all(tensor.isfinite().all() for tensor in [*state.sums.values(), *network.parameters()]):
-            return False  # the next history row stops the training; the state before it is the good one
-        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, parameter in enumerate(_parameters(optimizer)):
-            if "momentum_buffer" in optimizer.state[parameter]:
-                tensors[f"momentum.{index}"] = optimizer.state[parameter]["momentum_buffer"]
-        tensors |= {f"sum.{name}": total for name, total in state.sums.items()}
-        metadata = {
-            "stamp": self.stamp,
-            "step": str(state.step),
-            "rows": json.dumps(state.rows),
-            "summed": str(state.summed),
-            "sums": json.dumps(list(state.sums)),
-        }
-        with atomic_path(self.path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        self._last = time.monotonic()
-        return True
-
-
-def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _stamp(job: Job) -> str:
-    """What a resume file must agree with: code, settings, and the inputs' content."""
-    inputs = [(path.name, file_fingerprint(path)) for path in job.inputs]
-    text = repr((code_digest(job.stage), job.settings, inputs, torch.__version__))
-    return fingerprint(text.encode())

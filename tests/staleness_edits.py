@@ -257,6 +257,7 @@ def forgotten(run):
 EVERY_RUNTIME = {
     "device": "cpu",
     "workers": 1,
+    "gpus_per_training": 2,
     "inference_batch": 3,
     "precision": "float32",
     "checkpoint_seconds": 1,

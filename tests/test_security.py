@@ -105,21 +105,21 @@ def test_a_pickled_resume_state_is_refused(tmp_path, trap, capsys):
     import safetensors.torch
     import torch
 
-    from ecsnet.training import Job, ResumeFile, State
+    from ecsnet.resume import ResumeFile, State
+    from ecsnet.training import Job, Learner
 
     source = tmp_path / "train.csv"
     source.write_text("input")
     out = tmp_path / "weights.safetensors"
     network = torch.nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     settings, runtime = Training(), parse_config({}).runtime
     job = Job("train_cam", network, [1], None, settings, runtime, 1, [source], out, out.with_suffix(".csv"))
-    resume = ResumeFile(job)
+    resume, learner = ResumeFile(job), Learner(job, network)
     for _ in pickles(resume.path, trap):
-        assert resume.load(network, optimizer) == State()
+        assert resume.load(learner) == State()
         assert "damaged" in capsys.readouterr().out
     safetensors.torch.save_file({"network.weight": torch.ones(1, 1)}, resume.path)  # of no training of ours
-    assert resume.load(network, optimizer) == State()
+    assert resume.load(learner) == State()
     assert "the training starts anew" in capsys.readouterr().out
 
 

@@ -11,9 +11,10 @@ from torch import nn
 
 from ecsnet.errors import UserError
 from ecsnet.images import RandomCrops
+from ecsnet.resume import ResumeFile
 from ecsnet.settings import Runtime, Training
 from ecsnet.tables import ImageRecord
-from ecsnet.training import Job, ResumeFile, make_optimizer, poly_rate, train
+from ecsnet.training import Job, make_optimizer, poly_rate, train
 
 
 class Tiny(nn.Module):

@@ -262,7 +262,12 @@ def test_gpu_rules_declare_what_they_need():
     text = "".join(path.read_text() for path in Path(REPOSITORY / "workflow" / "rules").glob("*.smk"))
     for name in ("train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "train_segmenter", "predict"):
         rule = text.split(f"\nrule {name}:")[1].split("\nrule ")[0]
-        for word in ("gpu=1", "threads:", "mem_mb=growing(", "runtime=growing("):
+        for word in (
+            "gpu=CARDS" if "train" in name else "gpu=1",
+            "threads:",
+            "mem_mb=growing(",
+            "runtime=growing(",
+        ):
             assert word in rule, (name, word)
 
 
@@ -270,3 +275,13 @@ def test_one_gpu_job_at_a_time_unless_said_otherwise(tmp_path):
     for arguments, budget in (((), 1), (("--resources", "gpu=2"), 2)):
         result = snakemake(tmp_path, "results/tiny/prepare/val.csv", "--forceall", *arguments)
         assert re.search(rf"Provided resources: gpu=\D*{budget}\b", result.stdout), result.stdout
+
+
+def test_a_training_on_several_cards_has_a_budget_of_as_many(tmp_path):
+    config = {**CONFIG, "runtime": {"device": "cpu", "gpus_per_training": 2}}
+    plan = ("-n", "results/tiny/train_cam/weights.safetensors")
+    result = snakemake(tmp_path, *plan, config=config)
+    assert "gpu=2" in result.stdout.split("rule train_cam:")[1]
+    result = snakemake(tmp_path, *plan, "--resources", "gpu=1", config=config)
+    assert result.returncode == 1
+    assert "runtime.gpus_per_training: 2, but --resources gpu=1; lower the one or raise" in result.stdout

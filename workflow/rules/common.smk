@@ -45,10 +45,16 @@ CONFIG = checked(parse_config, config)
 RESULTS = f"results/{CONFIG.run}"
 LOGS = f"logs/{CONFIG.run}"
 
-# One card at a time where nobody gives out cards or says how many there are; a cluster gives them out itself,
-# and a limit would reach its jobs, which have no other limits.
+# One job on cards at a time where nobody gives out cards or says how many there are; a cluster gives them out
+# itself, and a limit would reach its jobs and fail there.
+CARDS = CONFIG.runtime.gpus_per_training
 if workflow.is_main_process and workflow.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+    workflow.register_resource("gpu", CARDS)
+if "gpu" in workflow.global_resources and workflow.global_resources["gpu"].value < CARDS:
+    raise WorkflowError(
+        f"runtime.gpus_per_training: {CARDS}, but --resources gpu={workflow.global_resources['gpu'].value}; "
+        "lower the one or raise the other"
+    )
 
 if workflow.is_main_process:
     checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])

@@ -14,7 +14,7 @@ rule train_cam:
         f"{LOGS}/train_cam.benchmark.tsv"
     threads: 8
     resources:
-        gpu=1,
+        gpu=CARDS,
         mem_mb=growing(16000),
         runtime=growing(720),
     params:
@@ -101,7 +101,7 @@ rule train_ecs:
         f"{LOGS}/train_ecs/round{{round}}.benchmark.tsv"
     threads: 8
     resources:
-        gpu=1,
+        gpu=CARDS,
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:

@@ -15,7 +15,7 @@ rule train_segmenter:
         f"{LOGS}/train_segmenter.benchmark.tsv"
     threads: 8
     resources:
-        gpu=1,
+        gpu=CARDS,
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:
@@ -43,7 +43,7 @@ rule train_supervised:
         f"{LOGS}/supervised/train.benchmark.tsv"
     threads: 8
     resources:
-        gpu=1,
+        gpu=CARDS,
         mem_mb=growing(16000),
         runtime=growing(1440),
     params:

@@ -1,0 +1,116 @@
+"""The state of an unfinished training, from which it goes on."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from . import parallel
+from .digest import code_digest
+from .store import atomic_path, file_fingerprint, fingerprint
+
+if TYPE_CHECKING:
+    from .training import Job, Learner
+
+
+@dataclass
+class State:
+    """Where a training stands."""
+
+    step: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 0
+
+
+class ResumeFile:
+    """The state of an unfinished training, beside its output but declared nowhere.
+
+    Snakemake deletes the declared outputs of a job that failed; this file stays, and is used when the
+    same code is run with the same settings on the same inputs again.
+    """
+
+    def __init__(self, job: "Job") -> None:
+        self.path = job.out.with_name(f"{job.out.stem}.resume.safetensors")
+        self.stamp = _stamp(job)
+        self.interval = job.runtime.checkpoint_seconds
+        self.total = job.steps
+        self._last = time.monotonic()
+
+    def load(self, learner: "Learner") -> State:
+        """Bring a learner to the kept state; a new state where there is none that fits."""
+        network, optimizer = learner.network, learner.optimizer
+        if not self.path.exists():
+            return State()
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            parallel.say(f"{self.path}: damaged ({error}); the training starts anew")
+            return State()
+        if metadata.get("stamp") != self.stamp:
+            parallel.say(f"{self.path}: of other settings, code or inputs; the training starts anew")
+            return State()
+        network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
+        for index, parameter in enumerate(_parameters(optimizer)):
+            if f"momentum.{index}" in tensors:
+                momentum = tensors[f"momentum.{index}"].to(parameter.device)
+                optimizer.state[parameter]["momentum_buffer"] = momentum
+        state = State(int(metadata["step"]), json.loads(metadata["rows"]), {}, int(metadata["summed"]))
+        device = next(network.parameters()).device
+        state.sums = {name: tensors[f"sum.{name}"].to(device) for name in json.loads(metadata["sums"])}
+        if learner.scaler.is_enabled() and "scaler" in metadata:
+            learner.scaler.load_state_dict(json.loads(metadata["scaler"]))
+        parallel.say(f"resuming at step {state.step} of {self.total}")
+        return state
+
+    def is_due(self, state: State) -> bool:
+        """Whether `runtime.checkpoint_seconds` have passed since the state was last written."""
+        return time.monotonic() - self._last >= self.interval and state.step < self.total
+
+    def save(self, learner: "Learner", state: State) -> bool:
+        """Write the state; False, and nothing is written, if it is not finite.
+
+        All processes of a training call it together; the first one writes what is the same for all.
+        """
+        network, optimizer = learner.network, learner.optimizer
+        state.sums = parallel.mean(state.sums)
+        if not all(tensor.isfinite().all() for tensor in [*state.sums.values(), *network.parameters()]):
+            return False  # the next history row stops the training; the state before it is the good one
+        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        for index, parameter in enumerate(_parameters(optimizer)):
+            if "momentum_buffer" in optimizer.state[parameter]:
+                tensors[f"momentum.{index}"] = optimizer.state[parameter]["momentum_buffer"]
+        tensors |= {f"sum.{name}": total for name, total in state.sums.items()}
+        metadata = {
+            "stamp": self.stamp,
+            "step": str(state.step),
+            "rows": json.dumps(state.rows),
+            "summed": str(state.summed),
+            "sums": json.dumps(list(state.sums)),
+            "scaler": json.dumps(learner.scaler.state_dict()),
+        }
+        if parallel.rank() == 0:
+            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            with atomic_path(self.path) as temporary:
+                save_file(whole, temporary, metadata)
+        parallel.wait()
+        self._last = time.monotonic()
+        return True
+
+
+def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _stamp(job: "Job") -> str:
+    """What a resume file must agree with: code, settings, and the inputs' content."""
+    inputs = [(path.name, file_fingerprint(path)) for path in job.inputs]
+    text = repr((code_digest(job.stage), job.settings, inputs, torch.__version__))
+    return fingerprint(text.encode())

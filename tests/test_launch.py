@@ -1,0 +1,185 @@
+"""Trainings on several processes: the same loss curve, one message when one of them fails, no hang.
+
+Two processes on the CPU, which talk by gloo as those on cards do by NCCL.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from stage_data import make_chain, make_data
+
+from ecsnet import launch
+from ecsnet.launch import LOST
+
+SHORT = {
+    "epochs": 6,
+    "batch_size": 4,
+    "crop_size": 65,
+    "learning_rate": 0.01,
+    "batch_norm": "frozen",
+    "cpu_threads": 1,
+}
+BACKBONE = {"name": "resnet18", "weights": "none"}
+CURVE = 2e-5
+"""Relative tolerance between loss curves: sums of floats in another order."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = make_data(tmp_path_factory.mktemp("launch") / "data")
+    make_chain(folder)
+    return folder
+
+
+def words(stage, data, out, count, checkpoint_seconds=300, **settings):
+    """The command of a training whose results go into the folder `out`."""
+    settings = {**SHORT, **({} if stage == "train_ecs" else {"backbone": BACKBONE}), **settings}
+    runtime = {"device": "cpu", "workers": 0, "gpus_per_training": count}
+    inputs = {
+        "train_cam": f"--classes {data}/classes.txt",
+        "train_ecs": f"--weights {data}/classifier --labels {data}/evidence.npz --regions {data}/erase.npz "
+        "--round 1",
+    }
+    return [
+        *(sys.executable, "-m", "ecsnet", stage, "--settings", json.dumps(settings)),
+        *("--images", f"{data}/train.csv", "--root", str(data), *inputs[stage].split()),
+        *("--out", f"{out}/weights.safetensors", "--history", f"{out}/history.csv"),
+        *("--runtime", json.dumps({**runtime, "checkpoint_seconds": checkpoint_seconds})),
+    ]
+
+
+def run(*arguments, **settings):
+    result = subprocess.run(words(*arguments, **settings), capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def curve(out):
+    return pd.read_csv(out / "history.csv")
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """The folder of a training in one process."""
+    out = tmp_path_factory.mktemp("alone")
+    run("train_cam", data, out, 1)
+    return out
+
+
+def test_two_processes_have_the_loss_curve_of_one(data, alone, tmp_path):
+    result = run("train_cam", data, tmp_path, 2)
+    assert result.stdout.count("6/6  100 %") == 1
+    assert result.stdout.count("done in") == 1
+    assert result.stderr == ""
+    one, two = curve(alone), curve(tmp_path)
+    assert len(one) == 6
+    np.testing.assert_allclose(two, one, rtol=CURVE)
+    assert one.loss.iloc[-1] < one.loss.iloc[0] - 1e-3  # it moved by much more than the tolerance
+
+
+def test_two_processes_train_with_labels_too(data, tmp_path):
+    """Losses of pixels, dropout, heads whose batch norm is frozen on a CPU."""
+    run("train_ecs", data, tmp_path, 2, head_channels=8, epochs=2)
+    assert np.isfinite(curve(tmp_path)).all(axis=None)
+
+
+def begun(data, out, count, **settings):
+    """A training of two processes that has written its state at least once."""
+    process = subprocess.Popen(
+        words("train_cam", data, out, count, checkpoint_seconds=0, **settings),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (out / "weights.resume.safetensors").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_a_state_is_taken_up_by_another_number_of_processes(data, alone, tmp_path, first, second):
+    stopped = begun(data, tmp_path, first)
+    stopped.send_signal(signal.SIGTERM)
+    said = stopped.communicate(timeout=60)[0]
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert len(re.findall(r"stopped by SIGTERM; step \d of 6 is saved", said)) == 1, said
+    assert "Traceback" not in said
+    result = run("train_cam", data, tmp_path, second)
+    assert re.search(r"resuming at step [1-5] of 6", result.stdout)
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=CURVE)
+
+
+def test_a_worker_that_dies_ends_the_training_with_one_message(data, tmp_path):
+    process = begun(data, tmp_path, 2, epochs=5000)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) == 2
+    workers[1].kill()
+    start = time.monotonic()
+    said = process.communicate(timeout=60)[0]
+    assert time.monotonic() - start < 45
+    assert process.returncode == 1
+    message = r"\necsnet train_cam: process 1 of the training was killed \(SIGKILL\); if for want of memory"
+    assert len(re.findall(message, said)) == 1, said
+    assert "Traceback" not in said
+    assert not any(worker.is_running() for worker in workers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"batch_size": 3}, "batch_size: 3 pictures cannot be shared equally by 2 cards"),
+        ({"learning_rate": 10, "epochs": 60}, "the loss is not finite at step"),
+    ],
+)
+def test_a_mistake_is_told_once(data, tmp_path, settings, problem):
+    arguments = words("train_cam", data, tmp_path, 2, **settings)
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert result.stderr.count(problem) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def failure(exitcode, timestamp=0, error_file="", message=""):
+    name = signal.Signals(-exitcode).name if exitcode < 0 else ""
+    return SimpleNamespace(
+        exitcode=exitcode,
+        timestamp=timestamp,
+        error_file=error_file,
+        message=message,
+        signal_name=lambda: name,
+    )
+
+
+def test_the_reason_is_what_came_first_and_no_consequence_of_it(tmp_path):
+    said = tmp_path / "error.json"
+    said.write_text("{}")
+    lost, ended = failure(LOST, 1), failure(-signal.SIGTERM, 1)
+    told = failure(1, 9, str(said), "its own words")
+    assert launch._reason({0: lost, 1: told, 2: failure(-9, 2)}) == "its own words"
+    assert launch._reason({0: lost, 1: ended, 2: failure(-9, 5)}).startswith(
+        "process 2 of the training was killed"
+    )
+    assert launch._reason({0: lost, 3: failure(1, 4)}) == (
+        "process 3 of the training failed (its traceback stands above)"
+    )
+    assert "process 0" in launch._reason({0: ended, 1: lost})
+
+
+def test_a_worker_reports_to_who_started_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    launch.report("train_cam", "wrong")
+    assert capsys.readouterr().err == "\necsnet train_cam: wrong\n"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    launch.report("train_cam", "wrong")
+    assert capsys.readouterr().err == ""
+    assert json.loads((tmp_path / "error.json").read_text())["message"] == "wrong"
+    assert launch.is_loss_of_another(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer"))
+    assert not launch.is_loss_of_another(RuntimeError("shapes differ"))
