@@ -18,6 +18,14 @@ from ecsnet.networks import Classifier, save_network
 from ecsnet.settings import VOC_CLASSES, Backbone
 from ecsnet.voc import read_list
 
+MEASURE = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+sys.exit(status)
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -40,16 +48,15 @@ def measure(root: Path, ids: list[str], folder: Path) -> tuple[float, float]:
     listed = folder / "ids.txt"
     listed.write_text("\n".join(ids))
     dataset = {"root": str(root), "train_list": str(listed), "val_list": str(listed)}
-    names = {name: folder / f"{name}.csv" for name in ("train", "val", "problems")}
     run_stage(
-        "prepare", "--settings", json.dumps(dataset), "--out-classes", folder / "classes.txt",
-        "--out-train", names["train"], "--out-val", names["val"], "--out-problems", names["problems"],
+        "prepare", "--settings", json.dumps(dataset), "--split", "train", "--out", folder / "train.csv",
+        "--out-problems", folder / "problems.csv",
     )  # fmt: skip
     save_network(
         folder / "weights", Classifier(Backbone(name="tf_efficientnet_lite0", weights="none"), VOC_CLASSES)
     )
     return run_stage(
-        "erase", "--settings", json.dumps({"scales": [0.5], "flip": False}), "--images", names["train"],
+        "erase", "--settings", json.dumps({"scales": [0.5], "flip": False}), "--images", folder / "train.csv",
         "--root", root, "--weights", folder / "weights", "--shard", "1/1", "--out", folder / "maps.npz",
         "--threads", os.cpu_count(),
     )  # fmt: skip
@@ -57,13 +64,19 @@ def measure(root: Path, ids: list[str], folder: Path) -> tuple[float, float]:
 
 def run_stage(*arguments: object) -> tuple[float, float]:
     """Run a stage in a process of its own; its peak resident memory in MB and its user and system time."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ecsnet", *map(str, arguments)], stdout=subprocess.DEVNULL
+    return run_process([sys.executable, "-m", "ecsnet", *map(str, arguments)])
+
+
+def run_process(words: list[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
+    """Run a command to its end; its peak resident memory in MB and its user and system time."""
+    # through a small process: memory of this one would count as the command's
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words], env=environment, text=True, capture_output=True
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit("the stage failed")
-    return usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+    if result.returncode:
+        sys.exit(f"failed: {' '.join(words)}\n{result.stderr}")
+    memory, seconds = result.stdout.split()
+    return float(memory), float(seconds)
 
 
 if __name__ == "__main__":

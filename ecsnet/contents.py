@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .settings import Dataset
+from .threads import mapped
 from .voc import FLAGS, PICTURE_ENDINGS, list_path, rows, scan, tag_source
 
 MEMORY = Path(".snakemake/fingerprints")
@@ -104,7 +105,7 @@ def _fingerprints(folder: Path, endings: tuple[str, ...], ids: set[str]) -> list
         print(f"Reading {len(unread):,} files of {folder}, to see later what changes.", file=sys.stderr)
     now = time.time_ns()
     with ThreadPoolExecutor(16) as pool:
-        read = dict(zip(unread, pool.map(lambda name: _read(folder / name), unread), strict=True))
+        read = dict(zip(unread, mapped(pool, lambda name: _read(folder / name), unread), strict=True))
     digests = {name: read[name] if name in read else known[name][1] for name in stamps}
     settled = [name for name in unread if _is_settled(stamps[name], now)]
     if settled:

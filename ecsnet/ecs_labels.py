@@ -41,7 +41,7 @@ def run(
     device = choose_device(runtime, threads)
     network = load_network(weights, EcsNet, device)
     evidence_reader, region_reader = ShardReader([evidence]), ShardReader([regions])
-    records = shard.select(read_images(images, network.spec["classes"]))
+    records = read_images(images, network.spec["classes"], shard)
     progress = Progress("ecs_labels", len(records), "images")
     with ShardWriter(out) as writer, torch.inference_mode():
         for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):

@@ -34,7 +34,7 @@ def run(
     """
     device = choose_device(runtime, threads)
     network = load_network(weights, Classifier, device)
-    records = shard.select(read_images(images, network.spec["classes"]))
+    records = read_images(images, network.spec["classes"], shard)
     progress = Progress("erase", len(records), "images")
     with ShardWriter(out) as writer, torch.inference_mode(), autocast(device, runtime):
         for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):

@@ -38,7 +38,7 @@ def run(
     """
     device = choose_device(runtime, threads)
     reader = ShardReader([maps])
-    records = shard.select(read_images(images, read_classes(classes)))
+    records = read_images(images, read_classes(classes), shard)
     progress = Progress("evidence", len(records), "images")
     with ShardWriter(out) as writer, torch.inference_mode():
         for record in records:

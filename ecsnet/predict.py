@@ -34,7 +34,7 @@ def run(
     device = choose_device(runtime, threads)
     network = load_network(weights, DeepLab, device)
     classes = np.arange(1, len(network.spec["classes"]) + 1)
-    records = shard.select(read_images(images, network.spec["classes"]))
+    records = read_images(images, network.spec["classes"], shard)
     progress = Progress("predict", len(records), "images")
     written = []
     with torch.inference_mode():

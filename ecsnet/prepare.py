@@ -13,6 +13,7 @@ from .pictures import PictureError, decode_photograph, read_content
 from .settings import Dataset
 from .store import fingerprint, write_text
 from .tables import ImageRecord, write_classes, write_images
+from .threads import mapped
 from .voc import DataError, Problem, find_pictures, folded, list_path, read_tags, scan_list
 
 
@@ -128,7 +129,7 @@ def _decode_all(
 ) -> dict[str, Picture]:
     pictures = {}
     with ThreadPoolExecutor(threads) as pool:
-        results = pool.map(lambda image: _try_picture(root, image), files.values())
+        results = mapped(pool, lambda image: _try_picture(root, image), list(files.values()))
         for image_id, result in zip(files, results, strict=True):
             if isinstance(result, Problem):
                 problems.append(result)

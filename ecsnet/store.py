@@ -105,8 +105,11 @@ class Shard:
 
     def select(self, items: list) -> list:
         """This part's items: contiguous, all parts together give the list in its order."""
-        low = (self.index - 1) * len(items) // self.count
-        return items[low : self.index * len(items) // self.count]
+        return items[self.within(len(items))]
+
+    def within(self, length: int) -> slice:
+        """Where this part lies in a list of a length."""
+        return slice((self.index - 1) * length // self.count, self.index * length // self.count)
 
 
 class ShardWriter:

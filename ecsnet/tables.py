@@ -1,9 +1,10 @@
 """The tables that stages hand to each other: images with tags, and label images, as CSV."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,10 @@ import pandas as pd
 from .errors import UserError
 from .palette import decode_mask
 from .pictures import PictureError
-from .store import fingerprint, write_text
+from .store import Shard, fingerprint, write_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of a data set.
 
@@ -34,7 +35,7 @@ class ImageRecord:
     fingerprint: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelRecord:
     """One label image.
 
@@ -51,23 +52,22 @@ class LabelRecord:
     dropped: str = ""
 
 
-def write_images(path: Path, records: Iterable[ImageRecord], classes: list[str]) -> None:
+def write_images(path: Path, records: Sequence[ImageRecord], classes: list[str]) -> None:
     """Write an image table; tags stand in it by name, separated by semicolons."""
-    rows = [
-        {**record.__dict__, "tags": ";".join(classes[tag - 1] for tag in record.tags)} for record in records
-    ]
-    _write(path, rows, ImageRecord)
+    columns = _columns(records, ImageRecord)
+    columns["tags"] = [";".join(classes[tag - 1] for tag in tags) for tags in columns["tags"]]
+    _write(path, columns)
 
 
-def read_images(path: Path, classes: list[str]) -> list[ImageRecord]:
-    """Read an image table.
+def read_images(path: Path, classes: list[str], shard: Shard | None = None) -> list[ImageRecord]:
+    """Read an image table, or the rows of a shard of it.
 
     Raises:
         UserError: the file is not such a table, or names a class that is not in `classes`.
     """
     index = {name: number for number, name in enumerate(classes, 1)}
     records = []
-    for row in _read(path, ImageRecord):
+    for row in _read(path, ImageRecord, shard):
         names = row["tags"].split(";") if row["tags"] else []
         unknown = [name for name in names if name not in index]
         if unknown:
@@ -81,12 +81,12 @@ def read_images(path: Path, classes: list[str]) -> list[ImageRecord]:
     return records
 
 
-def write_labels(path: Path, records: Iterable[LabelRecord], notes: Iterable[dict] | None = None) -> None:
+def write_labels(path: Path, records: Sequence[LabelRecord], notes: Sequence[dict] = ()) -> None:
     """Write a label table; `notes` are further columns, a dict for each record."""
-    rows = [record.__dict__ for record in records]
-    if notes is not None:
-        rows = [row | note for row, note in zip(rows, notes, strict=True)]
-    _write(path, rows, LabelRecord)
+    columns = _columns(records, LabelRecord)
+    for name in notes[0] if notes else ():
+        columns[name] = [note[name] for note in notes]
+    _write(path, columns)
 
 
 def read_labels(path: Path) -> list[LabelRecord]:
@@ -152,12 +152,16 @@ def write_classes(path: Path, classes: Iterable[str]) -> None:
     write_text(path, "".join(f"{name}\n" for name in classes))
 
 
-def _write(path: Path, rows: list[dict], kind: type) -> None:
-    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(kind.__annotations__))
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+def _columns(records: Sequence[Any], kind: type) -> dict[str, list]:
+    """Values by the names of a record's fields: a million rows as dicts would take gigabytes."""
+    return {name: [getattr(record, name) for record in records] for name in kind.__annotations__}
 
 
-def _read(path: Path, kind: type) -> list[dict]:
+def _write(path: Path, columns: dict[str, list]) -> None:
+    write_text(path, pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
+
+
+def _read(path: Path, kind: type, shard: Shard | None = None) -> list[dict]:
     try:
         # text throughout, and no NaN: an id or a class may be called 007 or "None"
         table = pd.read_csv(path, dtype=str, na_filter=False)
@@ -170,4 +174,4 @@ def _read(path: Path, kind: type) -> list[dict]:
     missing = [name for name in kind.__annotations__ if name not in table.columns]
     if missing:
         raise UserError(f"{path}: the column {missing[0]} is missing; rerun the stage that writes it")
-    return table.to_dict("records")
+    return (table.iloc[shard.within(len(table))] if shard else table).to_dict("records")
