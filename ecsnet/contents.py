@@ -5,12 +5,14 @@ times is not as when it was read last, so that a start costs a look at each file
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import stat
 import sys
 import time
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,8 +42,7 @@ def table_contents(settings: Dataset, list_name: str) -> str:
     if tag_source(settings) == "annotations":
         tags = _fingerprints(root / "Annotations", (".xml",), ids)
     else:
-        folder = root / "ImageSets" / "Main"
-        tags = [_rows_of(_content(folder / f"{name}_trainval.txt"), ids) for name in settings.classes]
+        tags = _main_lists(root / "ImageSets" / "Main", settings.classes, content, ids)
     parts = {
         "lists": _digest([content], len(ids)),
         "pictures": _digest(_fingerprints(root / "JPEGImages", PICTURE_ENDINGS, ids)),
@@ -63,20 +64,33 @@ def mask_contents(settings: Dataset, masks: str, list_name: str) -> str:
     return json.dumps({"lists": _digest([content], len(ids)), "masks": _digest(found)})
 
 
-def _list(root: Path, name: str) -> tuple[bytes, set[str]]:
+def _list(root: Path, name: str) -> tuple[bytes, frozenset[str]]:
     """A list's bytes and its ids."""
     content = _content(list_path(root, name))
-    return content, {columns[0] for _, _, columns in rows(content.decode("utf-8-sig", "replace"))}
+    return content, _ids(content)
 
 
-def _rows_of(content: bytes, ids: set[str]) -> bytes:
-    """The rows of a list of tags that concern the ids, malformed ones too: `prepare` refuses such."""
-    kept = [
-        line
-        for _, line, columns in rows(content.decode("utf-8-sig", "replace"))
-        if columns[0] in ids or len(columns) != 2 or columns[1] not in FLAGS
-    ]
-    return "\n".join(kept).encode("utf-8", "surrogatepass")
+@functools.lru_cache(maxsize=4)
+def _ids(content: bytes) -> frozenset[str]:
+    return frozenset(columns[0] for _, _, columns in rows(content.decode("utf-8-sig", "replace")))
+
+
+def _main_lists(folder: Path, classes: Sequence[str], content: bytes, ids: Set[str]) -> list[bytes]:
+    """For each class, a digest of the rows of its list of tags that concern a list of images."""
+    suffix = hashlib.blake2b(content, digest_size=8).hexdigest()
+    names = [f"{name}_trainval.txt" for name in classes]
+    stamps = {f"{name} {suffix}": _stamp_of(folder / name) for name in names}
+    found = _remembered(folder, stamps, lambda key: _digest_of_rows(folder / key.rpartition(" ")[0], ids))
+    return [digest.encode() for digest in found.values()]
+
+
+def _digest_of_rows(path: Path, ids: Set[str]) -> str:
+    """Digest of a list's rows that concern the ids; of malformed ones too, which `prepare` refuses."""
+    digest = hashlib.blake2b(digest_size=8)
+    for _, line, columns in rows(_content(path).decode("utf-8-sig", "replace")):
+        if columns[0] in ids or len(columns) != 2 or columns[1] not in FLAGS:
+            digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
 
 
 def _content(path: Path) -> bytes:
@@ -95,39 +109,48 @@ def _digest(parts: list[bytes], count: int | None = None) -> str:
     return f"{len(parts) if count is None else count} {digest.hexdigest()}"
 
 
-def _fingerprints(folder: Path, endings: tuple[str, ...], ids: set[str]) -> list[bytes]:
+def _fingerprints(folder: Path, endings: tuple[str, ...], ids: Set[str]) -> list[bytes]:
     """Name and digest of each file in `folder` that belongs to `ids`, by name."""
-    stamps = _stamps(folder, endings, ids)
-    memory = _memory_of(folder)
-    known = _recall(memory)
-    unread = [name for name, stamp in stamps.items() if known.get(name, (None,))[0] != stamp]
+    stamps = {}
+    for image_id, entry in scan(folder, endings):
+        if image_id in ids:
+            with contextlib.suppress(OSError):  # a dangling link
+                stamps[entry.name] = _stamp(entry.stat())
+    found = _remembered(folder, stamps, lambda name: _read(f"{folder}/{name}") if stamps[name] else "no file")
+    return [os.fsencode(f"{name}\0{found[name]}") for name in sorted(found)]
+
+
+def _stamp_of(path: Path) -> str:
+    try:
+        return _stamp(os.stat(path))
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return ""
+
+
+def _stamp(status: os.stat_result) -> str:
+    """Size, and times of change of the content and of the file; nothing where it is no file.
+
+    Such a one is never read: a pipe would be waited for without end.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _remembered(folder: Path, stamps: dict[str, str], read: Callable[[str], str]) -> dict[str, str]:
+    """Digests by name: those that were read when the stamp was the same; the others are read now."""
+    memory = MEMORY / f"{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}.tsv"
+    known = _recall(memory, _stamp_of(memory))
+    unread = [name for name, stamp in stamps.items() if not stamp or known.get(name, ("",))[0] != stamp]
     if len(unread) > MANY:
         print(f"Reading {len(unread):,} files of {folder}, to see later what changes.", file=sys.stderr)
     now = time.time_ns()
     with ThreadPoolExecutor(16) as pool:
-        read = dict(zip(unread, mapped(pool, lambda name: _read(folder / name), unread), strict=True))
-    digests = {name: read[name] if name in read else known[name][1] for name in stamps}
+        fresh = dict(zip(unread, mapped(pool, read, unread), strict=True))
     settled = [name for name in unread if _is_settled(stamps[name], now)]
     if settled:
-        _remember(memory, known | {name: (stamps[name], read[name]) for name in settled})
-    return [os.fsencode(f"{name}\0{digests[name]}") for name in sorted(digests)]
-
-
-def _stamps(folder: Path, endings: tuple[str, ...], ids: set[str]) -> dict[str, str]:
-    """Size, time of change of the content and of the file of each file in `folder` that belongs to `ids`."""
-    stamps = {}
-    for image_id, entry in scan(folder, endings):
-        if image_id in ids:
-            try:
-                status = entry.stat()
-            except OSError:  # a dangling link
-                continue
-            # a pipe would be waited for without end
-            if stat.S_ISREG(status.st_mode):
-                stamps[entry.name] = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-            else:
-                stamps[entry.name] = ""
-    return stamps
+        _remember(memory, known | {name: (stamps[name], fresh[name]) for name in settled})
+    return {name: fresh[name] if name in fresh else known[name][1] for name in stamps}
 
 
 def _is_settled(stamp: str, now: int) -> bool:
@@ -135,22 +158,27 @@ def _is_settled(stamp: str, now: int) -> bool:
     return bool(times) and max(times) < now - SETTLED_NS
 
 
-def _read(path: Path) -> str:
-    if not os.path.isfile(path):
-        return "no file"
+def _read(path: str) -> str:
+    """Digest of a file, by the shortest way: a million small ones are read one after the other."""
+    digest = hashlib.blake2b(digest_size=8)
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            while block := os.read(file, 1 << 20):
+                digest.update(block)
+        finally:
+            os.close(file)
     except OSError:
         return "unreadable"
+    return digest.hexdigest()
 
 
-def _memory_of(folder: Path) -> Path:
-    return MEMORY / f"{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}.tsv"
+@functools.lru_cache(maxsize=4)
+def _recall(memory: Path, stamp: str) -> dict[str, tuple[str, str]]:
+    """Stamp and digest of the files of a folder by name, of a memory file as its own stamp says it is.
 
-
-def _recall(memory: Path) -> dict[str, tuple[str, str]]:
-    """Stamp and digest of the files of a folder by name; what cannot be read is not known."""
+    What cannot be read is not known.
+    """
     try:
         lines = memory.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     except OSError:

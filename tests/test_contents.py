@@ -176,7 +176,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read."""
     names: list[str] = []
     read = contents._read
-    monkeypatch.setattr(contents, "_read", lambda path: names.append(path.name) or read(path))
+    monkeypatch.setattr(contents, "_read", lambda path: names.append(Path(path).name) or read(path))
     return names
 
 
