@@ -2,9 +2,10 @@
 
     python benchmarks/rates.py --configfile config/minivoc.yaml
 
-Reads Snakemake's benchmark files under logs/<run>/. A training's work is its pictures times its epochs,
-that of any other stage its pictures; start-up counts as work, so that short runs give too low a rate. The
-hours are of one device like the one that was measured: shards on N of them take the Nth part.
+Reads Snakemake's benchmark files under logs/<run>/. A training's work is its pictures times its epochs, that
+of any other stage its pictures; start-up counts as work, so that short runs give too low a rate. A training
+that was resumed has the time of its last part alone: measure an undisturbed run. The hours are of one device
+like the one that was measured; shards on N of them take the Nth part.
 """
 
 import argparse

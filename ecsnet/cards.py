@@ -67,8 +67,9 @@ def claim_cards(
     """Indices of `count` of the named cards, which this process alone then uses; waits until they are free.
 
     Each card has a lock file, known by its UUID where there is one, so that it is the same card by whatever
-    name. The lock (flock) is released by the kernel when the process ends, however it ends. Cards that
-    another program fills are passed over; where no others are to be had, that is said.
+    name. The lock (flock) is released by the kernel when the process and its data workers have ended, however
+    they ended; it is among the stages of one user. Cards that another program fills are passed over; where
+    no others are to be had, that is said.
 
     Raises:
         UserError: there are fewer cards; the folder of the lock files belongs to somebody else.

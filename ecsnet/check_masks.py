@@ -14,6 +14,7 @@ from .palette import IGNORE, decode_mask
 from .pictures import PictureError, read_content
 from .store import fingerprint
 from .tables import ImageRecord, LabelRecord, read_classes, read_images, write_labels
+from .threads import mapped
 from .voc import DataError, mask_name, read_list
 
 
@@ -54,7 +55,7 @@ def run(
     problems: list[str] = []
     records = _select(read_images(images, read_classes(classes)), images, root, list_name, problems)
     with ThreadPoolExecutor(threads) as pool:
-        results = list(pool.map(lambda record: _try_mask(root, masks, record, count), records))
+        results = list(mapped(pool, lambda record: _try_mask(root, masks, record, count), records))
     problems += [result for result in results if isinstance(result, str)]
     mistakes = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
     raise_problems(problems, f"The true masks in {folder} have {mistakes}:")

@@ -187,6 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     if parsed.stage == "why":
         return answer_why(parsed)
+    # before torch looks at the cards: numbers as nvidia-smi has them, not the fastest first
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    launch.stay_with_launcher()
     if not launch.is_worker():
         print(shlex.join(["ecsnet", *arguments]), flush=True)
     start = time.monotonic()
@@ -197,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else explain(error, memory_setting(parsed.stage))
         if text is None and launch.is_loss_of_another(error):
+            launch.report(parsed.stage, str(error).splitlines()[0], lost=True)
             return launch.LOST
         if text is None:
             raise

@@ -24,6 +24,7 @@ MEMORY = Path(".snakemake/fingerprints")
 """One file for each folder of data: what its files' digests were, and at which size and times."""
 SETTLED_NS = 2_000_000_000
 """A file that changed this recently is read again next time: some clocks tell no shorter times apart."""
+UNREADABLE = "unreadable"
 MANY = 2000
 """So many files to read are announced: it may take a while."""
 
@@ -147,7 +148,7 @@ def _remembered(folder: Path, stamps: dict[str, str], read: Callable[[str], str]
     now = time.time_ns()
     with ThreadPoolExecutor(16) as pool:
         fresh = dict(zip(unread, mapped(pool, read, unread), strict=True))
-    settled = [name for name in unread if _is_settled(stamps[name], now)]
+    settled = [name for name in unread if fresh[name] != UNREADABLE and _is_settled(stamps[name], now)]
     if settled:
         _remember(memory, known | {name: (stamps[name], fresh[name]) for name in settled})
     return {name: fresh[name] if name in fresh else known[name][1] for name in stamps}
@@ -169,7 +170,7 @@ def _read(path: str) -> str:
         finally:
             os.close(file)
     except OSError:
-        return "unreadable"
+        return UNREADABLE
     return digest.hexdigest()
 
 

@@ -88,9 +88,9 @@ def _remove(root: Path, wanted: set[str]) -> None:
 
 
 def _write_image(root: Path, image_id: str, scene: Scene) -> None:
-    with atomic_path(root / "JPEGImages" / f"{image_id}.jpg", durable=False) as temporary:
+    with atomic_path(root / "JPEGImages" / f"{image_id}.jpg") as temporary:
         Image.fromarray(scene.picture).save(temporary, format="JPEG", quality=92, subsampling=0)
-    write_mask(root / "SegmentationClass" / f"{image_id}.png", scene.labels())
+    write_mask(root / "SegmentationClass" / f"{image_id}.png", scene.labels(), durable=True)
     write_text(root / "Annotations" / f"{image_id}.xml", _annotation(image_id, scene))
 
 

@@ -7,6 +7,7 @@ import torch
 
 from .cards import claim_cards, known_as, list_cards, visible_cards
 from .errors import UserError
+from .launch import is_worker
 from .settings import Runtime
 
 
@@ -24,11 +25,9 @@ def choose_device(runtime: Runtime, threads: int) -> torch.device:
             )
         _keep_memory()
         return torch.device("cpu")
-    # numbers as nvidia-smi has them, not the fastest first
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     names = own_cards()
     # of a training on several cards, each process has its own
-    index = int(os.environ["LOCAL_RANK"]) if "LOCAL_RANK" in os.environ else claim(names)[0]
+    index = int(os.environ["LOCAL_RANK"]) if is_worker() else claim(names)[0]
     torch.cuda.set_device(index)
     print(f"device: card {names[index]} ({torch.cuda.get_device_name(index)})", flush=True)
     return torch.device("cuda", index)
@@ -43,7 +42,7 @@ def claim(names: list[str], count: int = 1) -> list[int]:
     """Indices of `count` cards for this process alone."""
     cards = list_cards()
     named = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) and len(names) == count
-    if named and not all(known_as(name, cards) for name in names):
+    if named and any(name.isdecimal() and not known_as(name, cards) for name in names):
         # a scheduler's choice; and it may call each job's card 0, so that the name is none to lock by
         return list(range(count))
     return claim_cards(names, count)

@@ -27,12 +27,12 @@ def voc_palette() -> list[int]:
     return colors
 
 
-def write_mask(path: Path, labels: np.ndarray) -> None:
-    """Write class indices (uint8 [H, W]) as a palette PNG, atomically."""
+def write_mask(path: Path, labels: np.ndarray, durable: bool = False) -> None:
+    """Write class indices (uint8 [H, W]) as a palette PNG, atomically; `durable` as of `atomic_path`."""
     assert (labels.dtype, labels.ndim) == (np.uint8, 2), (labels.dtype, labels.shape)
     picture = Image.fromarray(labels)  # mode L; putpalette turns it into P
     picture.putpalette(voc_palette())
-    with atomic_path(path, durable=False) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         picture.save(temporary, format="PNG")
 
 

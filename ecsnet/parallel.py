@@ -3,13 +3,14 @@
 Every function does nothing, or next to nothing, in a training that is one process.
 """
 
-import os
 from collections.abc import Mapping
 
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm  # torch's own drops timm's activations
 from torch import Tensor, distributed, nn
 
 from .errors import UserError
+from .launch import is_worker
 from .networks import freeze_batch_norm
 
 
@@ -25,7 +26,7 @@ def rank() -> int:
 
 def join() -> None:
     """Meet the other processes, where `launch` started several."""
-    if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
+    if is_worker() and not distributed.is_initialized():
         # sums of numbers in memory by gloo, gradients between cards by NCCL
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend)
@@ -79,7 +80,7 @@ def sync_batch_norm(network: nn.Module) -> None:
     if size() == 1:
         return
     if next(network.parameters()).device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        convert_sync_batchnorm(network)
     else:
         say("several processes on the CPU: all batch norm is frozen, other than in a single one")
         freeze_batch_norm(network)

@@ -30,7 +30,7 @@ from .errors import UserError
 def planned(arguments: Sequence[str]) -> Iterator[Any]:
     """Snakemake's graph of jobs for arguments of its command line, with the profile that it would take.
 
-    Nothing is run or locked, and no file is written.
+    Nothing is run or locked, and no file is written but what `contents` remembers.
 
     Raises:
         UserError: where snakemake would not start either: a mistake in the configuration, an unknown

@@ -58,15 +58,17 @@ class ResumeFile:
             parallel.say(f"{self.path}: of other settings, code or inputs; the training starts anew")
             return State()
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
-        for index, parameter in enumerate(_parameters(optimizer)):
-            if f"momentum.{index}" in tensors:
-                momentum = tensors[f"momentum.{index}"].to(parameter.device)
+        for name, parameter in network.named_parameters():
+            # by name: several processes on a CPU freeze layers that a single one moves
+            if parameter.requires_grad and f"momentum.{name}" in tensors:
+                momentum = tensors[f"momentum.{name}"].to(parameter.device)
                 optimizer.state[parameter]["momentum_buffer"] = momentum
         state = State(int(metadata["step"]), json.loads(metadata["rows"]), {}, int(metadata["summed"]))
         device = next(network.parameters()).device
         state.sums = {name: tensors[f"sum.{name}"].to(device) for name in json.loads(metadata["sums"])}
-        if learner.scaler.is_enabled() and "scaler" in metadata:
-            learner.scaler.load_state_dict(json.loads(metadata["scaler"]))
+        scaler = json.loads(metadata["scaler"])
+        if learner.scaler.is_enabled() and scaler:  # empty from where none was needed
+            learner.scaler.load_state_dict(scaler)
         parallel.say(f"resuming at step {state.step} of {self.total}")
         return state
 
@@ -84,9 +86,9 @@ class ResumeFile:
         if not all(tensor.isfinite().all() for tensor in [*state.sums.values(), *network.parameters()]):
             return False  # the next history row stops the training; the state before it is the good one
         tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        for index, parameter in enumerate(_parameters(optimizer)):
-            if "momentum_buffer" in optimizer.state[parameter]:
-                tensors[f"momentum.{index}"] = optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in network.named_parameters():
+            if "momentum_buffer" in optimizer.state.get(parameter, {}):
+                tensors[f"momentum.{name}"] = optimizer.state[parameter]["momentum_buffer"]
         tensors |= {f"sum.{name}": total for name, total in state.sums.items()}
         metadata = {
             "stamp": self.stamp,
@@ -103,10 +105,6 @@ class ResumeFile:
         parallel.wait()
         self._last = time.monotonic()
         return True
-
-
-def _parameters(optimizer: torch.optim.SGD) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _stamp(job: "Job") -> str:

@@ -22,7 +22,7 @@ def test_without_a_card():
         ("0,1", ["0", "1"], 1, False, True),
         ("1", ["1"], 1, True, True),  # two stages beside each other on a workstation
         ("0", ["0"], 1, False, False),  # a scheduler calls each job's card 0, and nvidia-smi is not there
-        ("MIG-5", ["MIG-5"], 1, True, False),
+        ("MIG-5", ["MIG-5"], 1, True, True),
         ("0,1", ["0", "1"], 2, False, False),
     ],
 )

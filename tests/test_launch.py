@@ -147,39 +147,70 @@ def test_a_mistake_is_told_once(data, tmp_path, settings, problem):
     assert "Traceback" not in result.stderr
 
 
-def failure(exitcode, timestamp=0, error_file="", message=""):
+def test_signals_every_second_do_not_orphan_processes_that_save(data, tmp_path, monkeypatch):
+    """As Snakemake's side sends them until the stage is gone (`runs.Stop`)."""
+    process = begun(data, tmp_path, 2, epochs=5000)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    workers[1].suspend()  # it cannot save now: the other one waits for it
+    for _ in range(4):
+        process.terminate()
+        time.sleep(1)
+    assert process.poll() is None
+    workers[1].resume()
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(re.findall(r"stopped by SIGTERM; step \d+ of \d+ is saved", said)) == 1, said
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_processes_do_not_outlive_who_started_them(data, tmp_path):
+    process = begun(data, tmp_path, 2, epochs=5000)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+
+
+def failure(exitcode, timestamp=0):
     name = signal.Signals(-exitcode).name if exitcode < 0 else ""
-    return SimpleNamespace(
-        exitcode=exitcode,
-        timestamp=timestamp,
-        error_file=error_file,
-        message=message,
-        signal_name=lambda: name,
-    )
+    return SimpleNamespace(exitcode=exitcode, timestamp=timestamp, signal_name=lambda: name)
 
 
-def test_the_reason_is_what_came_first_and_no_consequence_of_it(tmp_path):
-    said = tmp_path / "error.json"
-    said.write_text("{}")
-    lost, ended = failure(LOST, 1), failure(-signal.SIGTERM, 1)
-    told = failure(1, 9, str(said), "its own words")
-    assert launch._reason({0: lost, 1: told, 2: failure(-9, 2)}) == "its own words"
-    assert launch._reason({0: lost, 1: ended, 2: failure(-9, 5)}).startswith(
-        "process 2 of the training was killed"
-    )
-    assert launch._reason({0: lost, 3: failure(1, 4)}) == (
+def test_the_reason_is_what_came_first_and_no_consequence_of_it():
+    lost, ended, stopped = failure(LOST, 1), failure(-signal.SIGTERM, 1), failure(143, 1)
+    told = [{"text": "gone", "lost": True}, {"text": "its own words", "lost": False}]
+    assert launch._reason(told, {0: lost, 1: failure(1, 9), 2: failure(-9, 2)}) == "its own words"
+    killed = launch._reason([], {0: lost, 1: ended, 2: failure(-9, 5), 3: stopped})
+    assert killed.startswith("process 2 of the training was killed (SIGKILL)")
+    assert launch._reason([], {0: lost, 3: failure(1, 4)}) == (
         "process 3 of the training failed (its traceback stands above)"
     )
-    assert "process 0" in launch._reason({0: ended, 1: lost})
+    assert launch._reason([], {0: stopped, 1: lost}) == ""
+    network = launch._reason([{"text": "NCCL error", "lost": True}], {0: lost, 1: lost})
+    assert network == "the processes of the training do not reach each other: NCCL error"
 
 
 def test_a_worker_reports_to_who_started_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    closed = RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    assert not launch.is_loss_of_another(closed)
     launch.report("train_cam", "wrong")
     assert capsys.readouterr().err == "\necsnet train_cam: wrong\n"
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ECSNET_LAUNCHER", "1")
+    monkeypatch.setenv("ECSNET_REPORTS", str(tmp_path))
+    monkeypatch.setenv("RANK", "1")
     launch.report("train_cam", "wrong")
     assert capsys.readouterr().err == ""
-    assert json.loads((tmp_path / "error.json").read_text())["message"] == "wrong"
-    assert launch.is_loss_of_another(RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer"))
+    assert [told["text"] for told in launch._reports(tmp_path)] == ["wrong"]
+    monkeypatch.setenv("ECSNET_REPORTS", str(tmp_path / "gone"))
+    launch.report("train_cam", "no space is left")
+    assert "no space is left" in capsys.readouterr().err
+    assert launch.is_loss_of_another(closed)
     assert not launch.is_loss_of_another(RuntimeError("shapes differ"))
+
+
+def test_variables_of_another_launcher_are_not_ours(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.setenv(name, "3")
+    assert not launch.is_worker()
+    assert launch.is_first()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ def losses(rows):
 
 def work(rank, size, port, results):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["ECSNET_LAUNCHER"] = str(os.getppid())
     torch.set_num_threads(1)
     parallel.join()
     values, gradient = losses(list(parallel.part(range(4), 4)))
@@ -70,6 +72,19 @@ def test_parts_are_equal_and_together_the_batch(share, size, step):
         if size > 1:
             with pytest.raises(UserError, match="cannot be shared equally"):
                 parallel.part(batch, len(batch) + 1)
+
+
+def test_synced_batch_norm_keeps_what_timm_put_into_its_layers():
+    """timm's layers hold the activation too; torch's own conversion drops it."""
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=3).eval()
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before = network(pictures)
+        converted = parallel.convert_sync_batchnorm(network)
+        torch.testing.assert_close(converted(pictures), before)
+    kinds = {type(layer) for layer in converted.modules() if isinstance(layer, torch.nn.SyncBatchNorm)}
+    assert kinds
+    assert not any(type(layer) is torch.nn.BatchNorm2d for layer in converted.modules())
 
 
 def test_one_process_is_itself():

@@ -90,6 +90,13 @@ def table_settings(list_key):
     return json.dumps(settings)
 
 
+def contents_of(list_name, table):
+    """What makes a table of images stale. A dry run need not read a million pictures for one that is missing."""
+    if GENERATED or (workflow.dryrun and not os.path.exists(table)):
+        return ""
+    return table_contents(CONFIG.dataset, list_name)
+
+
 def growing(amount):
     """A resource that grows with each attempt, for where jobs that failed are retried (`retries` of a profile)."""
     return lambda wildcards, attempt: attempt * amount

@@ -60,7 +60,7 @@ rule prepare_train:
     params:
         settings=table_settings("train_list"),
         code=code("prepare"),
-        files=lambda wildcards: "" if GENERATED else table_contents(CONFIG.dataset, CONFIG.dataset.train_list),
+        files=lambda wildcards, output: contents_of(CONFIG.dataset.train_list, output.table),
     shell:
         "ecsnet prepare --settings {DATASET:q} --split train --out {output.table} --out-classes {output.classes}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
@@ -83,7 +83,7 @@ rule prepare_val:
     params:
         settings=table_settings("val_list"),
         code=code("prepare"),
-        files=lambda wildcards: "" if GENERATED else table_contents(CONFIG.dataset, CONFIG.dataset.val_list),
+        files=lambda wildcards, output: contents_of(CONFIG.dataset.val_list, output[0]),
     shell:
         "ecsnet prepare --settings {DATASET:q} --split val --out {output}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
