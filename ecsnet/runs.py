@@ -1,15 +1,17 @@
 """Runs of the workflow: ending one at once, and taking up one that was killed. For the Snakefile.
 
 Snakemake's lock outlives a run that was killed (SIGKILL, power cut) and then stops every later one until
-a person removes it by hand. So each run leaves a note while it lives.
+a person removes it by hand. So each run leaves a note while it lives. On a cluster the jobs outlive it too.
 """
 
 import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ from types import FrameType
 
 import psutil
 
-from .errors import raise_problems
+from .errors import UserError, raise_problems
 
 
 def require_folders(names: list[str]) -> None:
@@ -48,16 +50,26 @@ def warn_without_records(results: str, folder: Path = Path(".snakemake")) -> Non
         )
 
 
-def begin(folder: Path = Path(".snakemake")) -> None:
+def begin(folder: Path = Path(".snakemake"), submits: bool = False) -> None:
     """Note this process as alive in Snakemake's `folder`, and remove a lock that no living run holds.
 
     A folder that cannot be written is left to Snakemake, which says so.
+
+    Args:
+        submits: whether this run submits its jobs to a cluster.
+
+    Raises:
+        UserError: if jobs of an earlier run, which is no more, are still in SLURM's queue.
     """
     with contextlib.suppress(OSError):
         notes = folder / "runs"
         notes.mkdir(parents=True, exist_ok=True)
         locks = sorted((folder / "locks").glob("*.lock"))
-        if not _others(notes) and locks:
+        others = _others(notes)
+        # beside a living run, whose jobs they would be, Snakemake's own lock ends this one
+        if not (others and locks) and (submits or locks):
+            _require_empty_queue()
+        if not others and locks:
             _end_orphans()
             for lock in locks:
                 lock.unlink(missing_ok=True)
@@ -66,6 +78,42 @@ def begin(folder: Path = Path(".snakemake")) -> None:
         this = {"host": socket.gethostname(), "process": os.getpid(), "started": _started(psutil.Process())}
         note.write_text(json.dumps(this))
         atexit.register(note.unlink, missing_ok=True)
+
+
+def jobs_in_queue() -> dict[str, bool]:
+    """This folder's jobs in SLURM's queue: their numbers, and whether each is about to end.
+
+    Empty where there is no SLURM, or none that answers.
+    """
+    if not shutil.which("squeue"):
+        return {}
+    # %F: an array's one number, %k: a comment that Snakemake's plugin writes, %Z: where it was submitted
+    command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F|%t|%k|%Z"]
+    try:
+        result = subprocess.run(command, text=True, capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    jobs: dict[str, bool] = {}
+    for line in result.stdout.splitlines():
+        number, state, comment, folder = line.split("|", 3)
+        if comment.startswith("rule_") and os.path.realpath(folder) == os.getcwd():
+            jobs[number] = jobs.get(number, True) and state == "CG"
+    return jobs
+
+
+def _require_empty_queue(seconds: float = 60) -> None:
+    """Raise where jobs of a run that is no more would write beside a new run's; those that end are waited for."""
+    end = time.monotonic() + seconds
+    jobs = jobs_in_queue()
+    while jobs and all(jobs.values()) and time.monotonic() < end:
+        time.sleep(1)
+        jobs = jobs_in_queue()
+    if jobs:
+        raise UserError(
+            f"An earlier run here is no more, but {len(jobs)} of its jobs in SLURM's queue: {', '.join(jobs)}. "
+            f"A new run would start them a second time. Cancel them (scancel {' '.join(jobs)}; a training keeps "
+            "its step), or wait until squeue shows them no more; then give the same command again."
+        )
 
 
 def _started(process: psutil.Process) -> float:
