@@ -4,6 +4,7 @@ Snakemake's lock outlives a run that was killed (SIGKILL, power cut) and then st
 a person removes it by hand. So each run leaves a note while it lives. On a cluster the jobs outlive it too.
 """
 
+import asyncio
 import atexit
 import contextlib
 import json
@@ -17,6 +18,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -102,7 +104,7 @@ def jobs_in_queue() -> dict[str, bool]:
 
 
 def _require_empty_queue(seconds: float = 60) -> None:
-    """Raise where jobs of a run that is no more would write beside a new run's; those that end are waited for."""
+    """Raise where a dead run has jobs left, which a new run would start again; wait for those that end."""
     end = time.monotonic() + seconds
     jobs = jobs_in_queue()
     while jobs and all(jobs.values()) and time.monotonic() < end:
@@ -110,9 +112,9 @@ def _require_empty_queue(seconds: float = 60) -> None:
         jobs = jobs_in_queue()
     if jobs:
         raise UserError(
-            f"An earlier run here is no more, but {len(jobs)} of its jobs in SLURM's queue: {', '.join(jobs)}. "
-            f"A new run would start them a second time. Cancel them (scancel {' '.join(jobs)}; a training keeps "
-            "its step), or wait until squeue shows them no more; then give the same command again."
+            f"A run that was killed here has left jobs in SLURM's queue: {', '.join(jobs)}. A new run would "
+            f"start them a second time. Cancel them (scancel {' '.join(jobs)}; a training keeps its step) "
+            "or wait until they have ended (squeue --me); then give the same command again."
         )
 
 
@@ -180,16 +182,24 @@ class Stop:
     """Ends a run at once when asked to, by Ctrl-C (SIGINT) or SIGTERM.
 
     Snakemake, asked to stop, waits for the running jobs, which may take days. `install`, called in its
-    process, passes the signal on to the stages and has Snakemake end the run as after Ctrl-C. A second
-    signal kills what is left.
+    process, passes the signal on to the stages and has Snakemake end the run as after Ctrl-C, which cancels
+    the jobs of a cluster. A second signal kills what is left.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self._moment = 0.0
+        self._submits = False
 
-    def install(self) -> None:
-        """Take over SIGINT and SIGTERM; main thread only."""
+    def install(self, executor: Any = None) -> None:
+        """Take over SIGINT and SIGTERM; main thread only.
+
+        Args:
+            executor: Snakemake's, whether of a cluster or not.
+        """
+        self._submits = hasattr(executor, "next_seconds_between_status_checks")
+        if self._submits:
+            end_when_told(executor)
         with contextlib.suppress(ValueError):  # within a thread of another program: left to that
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._handle)
@@ -201,7 +211,30 @@ class Stop:
         again, self.asked, self._moment = self.asked, True, now
         threading.Thread(target=_end_stages, args=(again,), daemon=True).start()
         if not again:
+            if self._submits:
+                atexit.register(_cancel_left)
             raise KeyboardInterrupt
+
+
+def end_when_told(executor: Any) -> None:
+    """Let Snakemake's executor of a cluster sleep no longer than its run lasts.
+
+    It sleeps up to three minutes between two looks at its jobs, and a run that is stopped waits for that.
+    """
+
+    async def sleep() -> None:
+        end = time.monotonic() + executor.next_seconds_between_status_checks
+        while executor.wait and time.monotonic() < end:
+            await asyncio.sleep(0.5)
+
+    executor.sleep = sleep
+
+
+def _cancel_left() -> None:
+    """Cancel what was on its way into the queue when Snakemake cancelled the jobs that it knew of."""
+    if left := [number for number, ends in jobs_in_queue().items() if not ends]:
+        print(f"Cancelled in SLURM's queue: {', '.join(left)}", file=sys.stderr)
+        subprocess.run(["scancel", *left], timeout=60, check=False)
 
 
 def _end_stages(kill: bool) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline on a real SLURM: submitted, failed, cancelled, killed, cut by a time limit, without its node."""
+"""The pipeline on a real SLURM: jobs that fail, are cancelled or out of time; no head, no node."""
 
 import os
 import re
@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -17,10 +18,11 @@ import slurm_cluster
 import yaml
 from conftest import REPOSITORY
 from test_same_bytes import TINY, Run, differing
+from test_workflow import contents, disk  # noqa: F401
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(os.getuid() != 0, reason="only root may start SLURM's daemons"),
     pytest.mark.skipif(
         bool(slurm_cluster.missing()),
@@ -30,20 +32,23 @@ pytestmark = [
 ]
 
 ON_A_CARD = {"train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "train_segmenter", "predict"}
-SHORT = 5
-"""Epochs where the training itself is not looked at."""
+SHORT, ENDLESS = 5, 10_000
+"""Epochs where the training itself is not looked at, and where it never comes to its end."""
 WEIGHTS = "results/tiny/train_cam/weights.safetensors"
 LOG = "logs/tiny/train_cam.log"
 QUICK = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", "--max-threads", "2"]
 
 
-def training(epochs, **changes):
-    """The settings with a training of so many epochs, that saves its state all the time."""
-    return {**TINY, "train_cam": {**TINY["train_cam"], "epochs": epochs}, **changes}
+def training(epochs):
+    """The settings with a training of so many epochs, that saves its state every other second."""
+    runtime = {"device": "cpu", "checkpoint_seconds": 2}
+    return {**TINY, "train_cam": {**TINY["train_cam"], "epochs": epochs}, "runtime": runtime}
 
 
 class Head(Run):
     """The process that submits the jobs and waits for them."""
+
+    begun: ClassVar[list[Run]] = []
 
     def __init__(self, cluster, folder, config, *arguments, targets=(WEIGHTS,), configfile="config.yaml"):
         self.cluster = cluster
@@ -59,15 +64,15 @@ class Head(Run):
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
+        Head.begun.append(self)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    def end(self, seconds: float = 300) -> int:
+    def end(self, seconds: float = 500) -> int:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.kill()
             pytest.fail(f"no end after {seconds} s:\n{self.output}")
         return super().end()
 
@@ -88,10 +93,12 @@ def cluster():
 
 
 @pytest.fixture(autouse=True)
-def _empty_queue(request):
-    """No test finds jobs of another, or a node that is down."""
+def _nothing_goes_on(cluster):
+    """No test leaves a head or jobs to the next one, whether it passed or not."""
     yield
-    cluster = request.getfixturevalue("cluster")
+    for head in Head.begun:
+        head.kill()
+    Head.begun.clear()
     if cluster.jobs():
         cluster.call("scancel", "--user=root")
         cluster.wait_until(lambda: not cluster.jobs(), "jobs go on")
@@ -193,7 +200,8 @@ class Watcher(threading.Thread):
                     if "ecsnet" not in names or process.cwd() != str(self.folder):
                         continue
                     stage = words[names.index("ecsnet") + 1]
-                    seen[process.pid] = (process.ppid(), stage, process.environ().get("CUDA_VISIBLE_DEVICES", ""))
+                    card = process.environ().get("CUDA_VISIBLE_DEVICES", "")
+                    seen[process.pid] = (process.ppid(), stage, card)
                 except (psutil.Error, OSError, IndexError):
                     continue
             # a data worker has its parent's command line
@@ -226,7 +234,7 @@ def test_the_demo_submitted_ends_with_the_bytes_of_a_local_run(cluster, tmp_path
 
 
 def demo_differs(folder):
-    """What is not as in the repository's own run; that may have other data sets and runs beside the demo's."""
+    """What is not as in the repository's own run; that may have more beside the demo's."""
     names = ("results/demo/", "resources/demo/")
     return {
         name: how
@@ -327,39 +335,45 @@ def test_a_time_limit_stops_a_training_and_the_next_attempt_resumes(cluster, fol
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_head_cancels_its_jobs_at_once(cluster, folder, long, number):
-    # the first look at the jobs would be in minutes: the head must not sleep until then
-    patient = ["--slurm-init-seconds-before-status-checks", "200"]
-    head = Head(cluster, folder, long, "--retries", "2", *patient)
+def test_a_signal_to_the_head_cancels_its_jobs_at_once(cluster, folder, number):
+    patient = ["--slurm-init-seconds-before-status-checks", "25"]
+    head = Head(cluster, folder, training(ENDLESS), "--retries", "2", *patient)
+    begun = time.monotonic()
     job = train_until_saved(cluster, folder, head)
+    # now the second pause between two looks at the jobs has begun, of 35 seconds: it must not be waited for
+    time.sleep(max(0, begun + 28 - time.monotonic()))
     start = time.monotonic()
     os.kill(head.process.pid, number)
-    status = head.end(300)
-    assert time.monotonic() - start < 20
+    status = head.end(100)
+    assert time.monotonic() - start < 12
     assert status == 1
     assert "the same command goes on from here" in head.output
     assert "Traceback" not in head.output
     cluster.wait_until(lambda: not cluster.jobs(), "the jobs go on", 40)
-    assert list(cluster.jobs("CANCELLED"))[-1] == job or job in cluster.jobs("CANCELLED")
+    assert job in cluster.jobs("CANCELLED")
     assert "stopped by SIGTERM" in (folder / LOG).read_text()
     assert state(folder).exists()
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """Another file system than the code's."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=500m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+def test_a_job_on_its_way_into_the_queue_is_cancelled_too(cluster, folder):
+    """Ctrl-C while sbatch waits for the scheduler: Snakemake cancels only jobs whose numbers it has."""
+    slow = cluster.folder / "bin" / "sbatch"
+    slow.write_text(f'#!/bin/sh\ntouch {folder}/asked\nsleep 4\nexec {shutil.which("sbatch")} "$@"\n')
+    slow.chmod(0o755)
+    try:
+        head = Head(cluster, folder, training(ENDLESS), "--retries", "0")
+        cluster.wait_until((folder / "asked").exists, f"no job is submitted: {head.output}")
+        head.process.send_signal(signal.SIGINT)
+        assert head.end(60) == 1
+    finally:
+        slow.unlink()
+    [job] = head.submitted()
+    assert f"Cancelled in SLURM's queue: {job}" in head.output
+    cluster.wait_until(lambda: not cluster.jobs(), "the job goes on", 40)
+    assert job in cluster.jobs("CANCELLED")
 
 
-def test_results_on_another_file_system(cluster, folder, disk):
+def test_results_on_another_file_system(cluster, folder, disk):  # noqa: F811, the fixture
     shutil.move(folder / "results", disk / "results")
     (folder / "results").symlink_to(disk / "results")
     target = "results/tiny/erase/1-of-2.npz"
@@ -369,5 +383,4 @@ def test_results_on_another_file_system(cluster, folder, disk):
     assert (disk / target).exists()
     for path in (disk / "results").rglob("*"):
         if path.is_file():
-            assert os.fsencode(folder) not in path.read_bytes(), path
-            assert os.fsencode(disk) not in path.read_bytes(), path
+            assert not [place for place in (folder, disk) if str(place).encode() in contents(path)], path
