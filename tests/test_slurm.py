@@ -32,6 +32,7 @@ pytestmark = [
 ]
 
 ON_A_CARD = {"train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "train_segmenter", "predict"}
+DEMO = REPOSITORY / "config" / "demo.yaml"
 SHORT, ENDLESS = 5, 10_000
 """Epochs where the training itself is not looked at, and where it never comes to its end."""
 WEIGHTS = "results/tiny/train_cam/weights.safetensors"
@@ -218,16 +219,15 @@ class Watcher(threading.Thread):
 @pytest.mark.timeout(3200)
 def test_the_demo_submitted_ends_with_the_bytes_of_a_local_run(cluster, tmp_path):
     """And on its way no two stages shared a card, of which the node has two."""
-    demo = REPOSITORY / "config" / "demo.yaml"
     watcher = Watcher(tmp_path)
     watcher.start()
-    head = Head(cluster, tmp_path, None, "--retries", "0", targets=(), configfile=demo)
+    head = Head(cluster, tmp_path, None, "--retries", "0", targets=(), configfile=DEMO)
     status = head.end(1500)
     watcher.ended.set()
     watcher.join()
     assert status == 0, head.output
     # nothing to do where the demo was run before
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(demo)]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(DEMO)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=1500)
     assert demo_differs(tmp_path) == {}
@@ -330,12 +330,11 @@ def test_a_time_limit_stops_a_training_and_the_next_attempt_resumes(cluster, fol
     """With more time, too; SLURM counts in minutes."""
     limits = ["--set-resources", "train_cam:runtime=1 if attempt == 1 else 5 * attempt"]
     head = Head(cluster, folder, training(ENDLESS), "--retries", "2", *limits)
-    resumed = re.compile(r"resuming at step (\d+)")
-    cluster.wait_until(
-        lambda: head.process.poll() is not None or resumed.search((folder / LOG).read_text()),
-        "no resumption",
-        300,
-    )
+
+    def resumed():
+        return re.search(r"resuming at step (\d+)", (folder / LOG).read_text())
+
+    cluster.wait_until(lambda: resumed() or head.process.poll() is not None, "no second attempt", 300)
     first, second = head.submitted()
     text = cluster.call("squeue", "-h", "-t", "all", "-o", "%i %T %l")
     jobs = {number: (state, limit) for number, state, limit in map(str.split, text.splitlines())}
@@ -344,7 +343,7 @@ def test_a_time_limit_stops_a_training_and_the_next_attempt_resumes(cluster, fol
     assert "SLURM status is: 'TIMEOUT'" in head.output
     # from the first attempt's log
     kept = re.search(r"train_cam: stopped by SIGTERM; step (\d+) of \d+ is saved", head.output)
-    assert kept[1] == resumed.search((folder / LOG).read_text())[1] > "0"
+    assert kept[1] == resumed()[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
