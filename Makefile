@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-long lint schema clean
+.PHONY: help setup demo test test-long test-slurm lint schema clean
 
 define SCHEMA
 import pathlib, yaml
@@ -39,10 +39,13 @@ demo: setup ## run the whole pipeline on a generated data set, some minutes on a
 	@echo "Scores: results/demo/summary.csv   Pictures: results/demo/figures/"
 
 test: setup ## run the tests
-	@$(TOOLS) pytest -m "not long"
+	@$(TOOLS) pytest -m "not long and not slurm"
 
 test-long: setup ## run the long tests: runs that are killed, stopped and changed
 	@$(TOOLS) pytest -m long
+
+test-slurm: setup ## run the tests on a real SLURM (Debian's slurmctld, slurmd, slurm-client, munge; as root)
+	@$(TOOLS) pytest -m slurm
 
 lint: setup ## check style and types
 	@$(TOOLS) ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow

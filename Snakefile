@@ -43,7 +43,7 @@ rule all:
 
 
 onstart:
-    STOP.install()
+    STOP.install(workflow.scheduler._executor)
 
 
 onsuccess:

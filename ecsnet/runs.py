@@ -1,24 +1,28 @@
 """Runs of the workflow: ending one at once, and taking up one that was killed. For the Snakefile.
 
 Snakemake's lock outlives a run that was killed (SIGKILL, power cut) and then stops every later one until
-a person removes it by hand. So each run leaves a note while it lives.
+a person removes it by hand. So each run leaves a note while it lives. On a cluster the jobs outlive it too.
 """
 
+import asyncio
 import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil
 
-from .errors import raise_problems
+from .errors import UserError, raise_problems
 
 
 def require_folders(names: list[str]) -> None:
@@ -48,16 +52,26 @@ def warn_without_records(results: str, folder: Path = Path(".snakemake")) -> Non
         )
 
 
-def begin(folder: Path = Path(".snakemake")) -> None:
+def begin(folder: Path = Path(".snakemake"), submits: bool = False) -> None:
     """Note this process as alive in Snakemake's `folder`, and remove a lock that no living run holds.
 
     A folder that cannot be written is left to Snakemake, which says so.
+
+    Args:
+        submits: whether this run submits its jobs to a cluster.
+
+    Raises:
+        UserError: if jobs of an earlier run, which is no more, are still in SLURM's queue.
     """
     with contextlib.suppress(OSError):
         notes = folder / "runs"
         notes.mkdir(parents=True, exist_ok=True)
         locks = sorted((folder / "locks").glob("*.lock"))
-        if not _others(notes) and locks:
+        others = _others(notes)
+        # beside a living run, whose jobs they would be, Snakemake's own lock ends this one
+        if not (others and locks) and (submits or locks):
+            _require_empty_queue()
+        if not others and locks:
             _end_orphans()
             for lock in locks:
                 lock.unlink(missing_ok=True)
@@ -66,6 +80,42 @@ def begin(folder: Path = Path(".snakemake")) -> None:
         this = {"host": socket.gethostname(), "process": os.getpid(), "started": _started(psutil.Process())}
         note.write_text(json.dumps(this))
         atexit.register(note.unlink, missing_ok=True)
+
+
+def jobs_in_queue() -> dict[str, bool]:
+    """This folder's jobs in SLURM's queue: their numbers, and whether each is about to end.
+
+    Empty where there is no SLURM, or none that answers.
+    """
+    if not shutil.which("squeue"):
+        return {}
+    # %F: an array's one number, %k: a comment that Snakemake's plugin writes, %Z: where it was submitted
+    command = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F|%t|%k|%Z"]
+    try:
+        result = subprocess.run(command, text=True, capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    jobs: dict[str, bool] = {}
+    for line in result.stdout.splitlines():
+        number, state, comment, folder = line.split("|", 3)
+        if comment.startswith("rule_") and os.path.realpath(folder) == os.getcwd():
+            jobs[number] = jobs.get(number, True) and state == "CG"
+    return jobs
+
+
+def _require_empty_queue(seconds: float = 60) -> None:
+    """Raise where a dead run has jobs left, which a new run would start again; wait for those that end."""
+    end = time.monotonic() + seconds
+    jobs = jobs_in_queue()
+    while jobs and all(jobs.values()) and time.monotonic() < end:
+        time.sleep(1)
+        jobs = jobs_in_queue()
+    if jobs:
+        raise UserError(
+            f"A run that was killed here has left jobs in SLURM's queue: {', '.join(jobs)}. A new run would "
+            f"start them a second time. Cancel them (scancel {' '.join(jobs)}; a training keeps its step) "
+            "or wait until they have ended (squeue --me); then give the same command again."
+        )
 
 
 def _started(process: psutil.Process) -> float:
@@ -132,16 +182,24 @@ class Stop:
     """Ends a run at once when asked to, by Ctrl-C (SIGINT) or SIGTERM.
 
     Snakemake, asked to stop, waits for the running jobs, which may take days. `install`, called in its
-    process, passes the signal on to the stages and has Snakemake end the run as after Ctrl-C. A second
-    signal kills what is left.
+    process, passes the signal on to the stages and has Snakemake end the run as after Ctrl-C, which cancels
+    the jobs of a cluster. A second signal kills what is left.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self._moment = 0.0
+        self._submits = False
 
-    def install(self) -> None:
-        """Take over SIGINT and SIGTERM; main thread only."""
+    def install(self, executor: Any = None) -> None:
+        """Take over SIGINT and SIGTERM; main thread only.
+
+        Args:
+            executor: Snakemake's, whether of a cluster or not.
+        """
+        self._submits = hasattr(executor, "next_seconds_between_status_checks")
+        if self._submits:
+            end_when_told(executor)
         with contextlib.suppress(ValueError):  # within a thread of another program: left to that
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._handle)
@@ -153,7 +211,30 @@ class Stop:
         again, self.asked, self._moment = self.asked, True, now
         threading.Thread(target=_end_stages, args=(again,), daemon=True).start()
         if not again:
+            if self._submits:
+                atexit.register(_cancel_left)
             raise KeyboardInterrupt
+
+
+def end_when_told(executor: Any) -> None:
+    """Let Snakemake's executor of a cluster sleep no longer than its run lasts.
+
+    It sleeps up to three minutes between two looks at its jobs, and a run that is stopped waits for that.
+    """
+
+    async def sleep() -> None:
+        end = time.monotonic() + executor.next_seconds_between_status_checks
+        while executor.wait and time.monotonic() < end:
+            await asyncio.sleep(0.5)
+
+    executor.sleep = sleep
+
+
+def _cancel_left() -> None:
+    """Cancel what was on its way into the queue when Snakemake cancelled the jobs that it knew of."""
+    if left := [number for number, ends in jobs_in_queue().items() if not ends]:
+        print(f"Cancelled in SLURM's queue: {', '.join(left)}", file=sys.stderr)
+        subprocess.run(["scancel", *left], timeout=60, check=False)
 
 
 def _end_stages(kill: bool) -> None:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CONFIGURATION = """\
 ClusterName=ecsnet
@@ -126,6 +128,7 @@ class Slurm:
             self.wait_until(lambda: not self.jobs(), "jobs go on")
         for name in reversed(DAEMONS):
             self._kill(name, signal.SIGTERM)
+        self._kill_lost()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def call(self, *words: str) -> str:
@@ -168,6 +171,13 @@ class Slurm:
             end = time.monotonic() + 20
             while Path(f"/proc/{process}").exists() and time.monotonic() < end:
                 time.sleep(0.1)
+
+    def _kill_lost(self) -> None:
+        """Kill processes of jobs whose node was down: without cgroups SLURM may lose sight of them."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                    process.kill()
 
 
 def free_port() -> int:

@@ -1,10 +1,14 @@
 """Notes of living runs, and what is left of dead ones."""
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -63,6 +67,88 @@ def test_a_damaged_note_is_of_a_dead_run(folder):
     (folder / "runs" / "other.json").write_text("{")
     runs.begin(folder)
     assert not locked(folder)
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """A stand-in for SLURM's squeue: prints the lines that it is given, one list for each call."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+
+    def answer(*calls, status=0):
+        for number, lines in enumerate(calls):
+            (programs / f"{number}.txt").write_text("".join(f"{line}\n" for line in lines))
+        program = f"""#!/bin/sh
+cd {programs}
+cat "$(ls *.txt | sort -n | head -n 1)"
+[ $(ls *.txt | wc -l) -eq 1 ] || rm "$(ls *.txt | sort -n | head -n 1)"
+echo "$@" >> calls
+exit {status}
+"""
+        (programs / "squeue").write_text(program)
+        (programs / "squeue").chmod(0o755)
+        return programs / "calls"
+
+    return answer
+
+
+def test_jobs_of_a_killed_run_end_a_new_one(folder, squeue):
+    here = os.getcwd()
+    squeue(
+        [
+            f"12|R|rule_train_cam|{here}",
+            f"13|PD|rule_erase_wildcards_1-of-2|{here}",
+            f"13|CG|rule_erase_wildcards_2-of-2|{here}",  # of an array
+            "14|R|rule_train_cam|/elsewhere",
+            f"15|R|(null)|{here}",
+        ]
+    )
+    with pytest.raises(UserError, match=r"SLURM's queue: 12, 13\. .* \(scancel 12 13; .*same command"):
+        runs.begin(folder)
+    assert locked(folder)  # for the next one to look again
+    assert list((folder / "runs").iterdir()) == []
+
+
+def test_jobs_that_are_about_to_end_are_waited_for(folder, squeue):
+    job = f"12|CG|rule_train_cam|{os.getcwd()}"
+    squeue([job], [job], [])
+    runs.begin(folder)
+    assert not locked(folder)
+
+
+def test_without_a_lock_only_a_run_that_submits_looks_into_the_queue(folder, squeue):
+    calls = squeue([f"12|R|rule_train_cam|{os.getcwd()}"])
+    (folder / "locks" / "0.input.lock").unlink()
+    runs.begin(folder)
+    assert not calls.exists()
+    with pytest.raises(UserError, match="scancel 12"):
+        runs.begin(folder, submits=True)
+
+
+def test_the_jobs_of_a_living_run_are_left_to_it(folder, squeue):
+    note(folder, os.getpid(), psutil.Process().create_time() - psutil.boot_time())
+    squeue([f"12|R|rule_train_cam|{os.getcwd()}"])
+    runs.begin(folder, submits=True)
+    assert locked(folder)  # by which Snakemake ends this one
+
+
+def test_a_scheduler_that_does_not_answer_ends_no_run(folder, squeue):
+    squeue(["slurm_load_jobs error: Unable to contact slurm controller"], status=1)
+    runs.begin(folder, submits=True)
+    assert not locked(folder)
+
+
+def test_a_clusters_executor_sleeps_no_longer_than_its_run():
+    executor = SimpleNamespace(wait=True, next_seconds_between_status_checks=100)
+    runs.end_when_told(executor)
+    threading.Timer(0.3, lambda: setattr(executor, "wait", False)).start()
+    start = time.monotonic()
+    asyncio.run(executor.sleep())
+    assert 0.2 < time.monotonic() - start < 10
+    executor.wait, executor.next_seconds_between_status_checks = True, 0.6
+    asyncio.run(executor.sleep())  # ends by itself too
 
 
 def test_a_note_goes_with_its_process(tmp_path):

@@ -28,10 +28,10 @@ except ModuleNotFoundError as error:
 os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 
-def checked(function, *arguments):
+def checked(function, *arguments, **named):
     """What the function returns; a mistake of the user ends the run before any job."""
     try:
-        return function(*arguments)
+        return function(*arguments, **named)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -59,7 +59,7 @@ if "gpu" in workflow.global_resources and workflow.global_resources["gpu"].value
 if workflow.is_main_process:
     checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])
     runs.warn_without_records(RESULTS)
-    runs.begin()
+    checked(runs.begin, submits=workflow.nodes is not None)
 
 # In shell lines, but never in params: none of them changes a result.
 ROOT = CONFIG.dataset.root
