@@ -34,7 +34,7 @@ def main() -> None:
     config = parse_config(yaml.safe_load(arguments.configfile.read_text()))
     sizes = count_images(Path("results") / config.run)
     print(f"Hours on one device, from the run {config.run} of {sizes[0]} + {sizes[1]} images:\n")
-    print("| stage | images/s |", " | ".join(SIZES), "|\n|---|---|", "---|" * len(SIZES), sep="")
+    print("| stage | images/s |", " | ".join(SIZES), "|\n|---|---|" + "---|" * len(SIZES))
     totals = [0.0] * len(SIZES)
     for stage, rate, hours in rows(config, sizes):
         totals = [total + hour for total, hour in zip(totals, hours, strict=True)]
