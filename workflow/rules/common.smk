@@ -79,22 +79,25 @@ def section(name):
     return section_json(CONFIG, name)
 
 
-def table_settings(list_key):
+def table_settings(split):
     """What of the section `dataset` shows in a table of images; the list and the tags are in its contents."""
     dataset = CONFIG.dataset
     settings = {"classes": dataset.classes, "difficult": dataset.difficult}
     if GENERATED:  # its lists and tags may not be there yet
-        settings |= {"tags": dataset.tags, list_key: getattr(dataset, list_key)}
+        settings |= {"tags": dataset.tags, "list": getattr(dataset, f"{split}_list")}
     else:
         settings |= {"tags": tag_source(dataset)}
     return json.dumps(settings)
 
 
-def contents_of(list_name, table):
-    """What makes a table of images stale. A dry run need not read a million pictures for one that is missing."""
-    if GENERATED or (workflow.dryrun and not os.path.exists(table)):
+def contents_of(split):
+    """What makes a table of images stale. A dry run need not read a million pictures for one that is missing.
+
+    Functions of params that ask for `output` do not count: Snakemake takes what they give for derived.
+    """
+    if GENERATED or (workflow.dryrun and not os.path.exists(f"{RESULTS}/prepare/{split}.csv")):
         return ""
-    return table_contents(CONFIG.dataset, list_name)
+    return table_contents(CONFIG.dataset, getattr(CONFIG.dataset, f"{split}_list"))
 
 
 def growing(amount):

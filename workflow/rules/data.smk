@@ -58,9 +58,9 @@ rule prepare_train:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        settings=table_settings("train_list"),
+        settings=table_settings("train"),
         code=code("prepare"),
-        files=lambda wildcards, output: contents_of(CONFIG.dataset.train_list, output.table),
+        files=lambda wildcards: contents_of("train"),
     shell:
         "ecsnet prepare --settings {DATASET:q} --split train --out {output.table} --out-classes {output.classes}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
@@ -81,9 +81,9 @@ rule prepare_val:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        settings=table_settings("val_list"),
+        settings=table_settings("val"),
         code=code("prepare"),
-        files=lambda wildcards, output: contents_of(CONFIG.dataset.val_list, output[0]),
+        files=lambda wildcards: contents_of("val"),
     shell:
         "ecsnet prepare --settings {DATASET:q} --split val --out {output}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
