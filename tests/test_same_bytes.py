@@ -40,7 +40,7 @@ CHAIN = [
 ]  # fmt: skip
 """Stages of which each waits for the one before; check_masks and the scores run beside them."""
 TOLERANCE = 2e-3
-"""Of maps in [0, 1], stored as float16, between batches of other sizes."""
+"""Of maps in [0, 1], stored as float16, between batches of other sizes or other numbers of threads."""
 TRAININGS = {"train_cam", "train_ecs", "train_segmenter"}
 
 
@@ -156,7 +156,7 @@ def test_the_stage_of_a_killed_snakemake_is_stopped_before_the_next_run(undistur
     run.process.kill()
     run.process.wait()
     assert any(stage.is_running() for stage in stages)
-    run = Run(tmp_path, cores=1)  # nothing but that differs: shards too are the same
+    run = Run(tmp_path)
     assert run.end() == 0, run.output
     assert "is a stage of a run that was killed: it is stopped" in run.output
     assert differing(tmp_path, undisturbed) == {}
