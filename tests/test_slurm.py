@@ -61,6 +61,8 @@ class Head(Run):
             "--", *targets,
         ]  # fmt: skip
         environment = {**cluster.environment, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
+        # two jobs on the pretended cards share the few cores: threads that wait must not keep them busy
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
