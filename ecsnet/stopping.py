@@ -56,9 +56,9 @@ def asked() -> bool:
     return _Stage.asked is not None
 
 
-def leave(note: str, number: int | None = None) -> None:
+def leave(note: str) -> None:
     """End the process as its signal would have, with a line that says how things stand."""
-    number = number or _Stage.asked or signal.SIGTERM
+    number = _Stage.asked or signal.SIGTERM
     for child in multiprocessing.active_children():
         child.kill()
     remove_temporaries()
