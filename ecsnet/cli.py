@@ -125,7 +125,7 @@ STAGES = {
     "evidence": Stage(
         settings.Evidence,
         "combine and refine the maps, apply the noise rule",
-        "images classes root maps shard out",
+        "images classes root weights maps shard out",
         True,
     ),
     "train_ecs": Stage(

@@ -201,6 +201,24 @@ class Refine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Walk:
+    """Random walk: scores move between places of a picture that a network's features find alike."""
+
+    cells: int = setting(
+        32,
+        "grid cells along the longer side; 0 switches the walk off. Time grows with the sixth power",
+        low=0,
+        high=128,
+    )
+    power: float = setting(
+        8.0, "of the likeness; higher lets scores move between more alike places alone", low=0.1, high=64
+    )
+    carry: float = setting(
+        0.95, "gamma: share of the scores that moves on with each step, the rest stays", low=0, high=0.999
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Evidence from both maps, refined, and the noise rule that makes labels for ECS-Net of it."""
 
@@ -213,7 +231,7 @@ class Evidence:
         high=1,
     )
     background_power: float = setting(
-        2.0,
+        3.0,
         "alpha: background score = (1 − strongest evidence)^alpha. Higher: larger objects",
         low=0.1,
         high=20,
@@ -233,6 +251,7 @@ class Evidence:
         low=0,
         high=0.5,
     )
+    walk: Walk = setting(Walk, "random walk of the evidence, before its refinement")
     refine: Refine = setting(Refine, "refinement of the evidence by the image's own edges")
 
 
@@ -269,6 +288,7 @@ class EcsLabels(Views):
     )
     margin: float = setting(0.1, "N3 on the result, for the labels of a further round", low=0, high=1)
     speck: float = setting(0.002, "N5 on the result, for the labels of a further round", low=0, high=0.5)
+    walk: Walk = setting(Walk, "random walk of the averaged scores, with ECS-Net's features")
     refine: Refine = setting(Refine, "refinement of the averaged scores")
 
 

@@ -33,7 +33,7 @@ LINES = {
     "erase": "--images DATA/train.csv --root DATA --weights DATA/classifier --shard 1/1 --out OUT/e.npz"
     f" --settings '{{\"scales\": [1.0]}}' --runtime '{RUNTIME}'",
     "evidence": "--images DATA/train.csv --classes DATA/classes.txt --root DATA --maps DATA/erase.npz"
-    f" --shard 1/1 --out OUT/e.npz --runtime '{RUNTIME}'",
+    f" --weights DATA/classifier --shard 1/1 --out OUT/e.npz --runtime '{RUNTIME}'",
     "train_ecs": f"--settings '{ECS}' --images DATA/train.csv --root DATA --weights DATA/classifier"
     " --labels DATA/evidence.npz --regions DATA/erase.npz --round 1 --out OUT/weights"
     f" --history OUT/history.csv --runtime '{RUNTIME}'",
