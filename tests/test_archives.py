@@ -219,14 +219,23 @@ def test_headers_within_headers_end_with_a_message(tmp_path, place):
         unpack(tmp_path / "a.tar", place, everything)
 
 
-def test_a_sparse_file_is_refused(tmp_path, place):
+@pytest.mark.parametrize("about", [{"GNU.sparse.map": "0,0"}, {"GNU.sparse.map": "0,1,1099511627776,0"}])
+def test_a_sparse_file_is_refused(about, tmp_path, place):
+    """It takes no room in the archive, but any on a disk."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        info = member("a", pax_headers={"GNU.sparse.size": str(1 << 40), "GNU.sparse.map": "0,0"})
-        tar.addfile(info)
+        tar.addfile(member("a", pax_headers={"GNU.sparse.size": "1000", **about}, size=1), io.BytesIO(b"1"))
     (tmp_path / "a.tar").write_bytes(stream.getvalue())
-    with pytest.raises(UserError, match="refused"):
-        unpack(tmp_path / "a.tar", place, everything, max_bytes=1 << 50)
+    with pytest.raises(UserError, match="'a' is no plain file"):
+        unpack(tmp_path / "a.tar", place, everything)
+
+
+def test_tarfile_may_not_go_back(tmp_path):
+    stream = archives._Stream(tmp_path / "a.tar", io.BytesIO(bytes(2000)))
+    stream.seek(1000)
+    stream.seek(1000)
+    with pytest.raises(UserError, match="a header points back"):
+        stream.seek(999)
 
 
 # damage

@@ -118,6 +118,16 @@ def test_masks_are_vocs_own_and_sbds_for_the_others(tmp_path, archives):
     assert json.loads((root / "download.json").read_text())["files"]["SegmentationClassAug"] == 5
 
 
+def test_files_are_on_the_disk_before_their_folders_have_their_names(tmp_path, archives, monkeypatch):
+    calls = []
+    sync, rename = os.sync, os.rename
+    monkeypatch.setattr(os, "sync", lambda: calls.append("sync") or sync())
+    monkeypatch.setattr(os, "rename", lambda *paths: calls.append(paths[1].name) or rename(*paths))
+    archives.write(tmp_path / "archives")
+    run(tmp_path, archives, masks=True)
+    assert calls == ["sync", *download.FOLDERS, "sync", "SegmentationClassAug"]
+
+
 def test_masks_may_be_asked_for_later_and_stand_then(tmp_path, archives):
     archives.write(tmp_path / "archives")
     run(tmp_path, archives)

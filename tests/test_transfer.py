@@ -117,10 +117,13 @@ def test_without_lengths_the_checksum_finds_what_is_missing(path, capsys):
     assert "once more" in capsys.readouterr().out
 
 
-def test_another_part_than_asked_for_is_not_used(server, path):
+def test_another_part_than_asked_for_is_not_used(server, path, capsys):
     server.faults = ["cut:2000000", "shift"]
     fetch(source(server), path)
     assert path.read_bytes() == FILE
+    said = capsys.readouterr().out
+    assert "the server sends another part than asked for" in said
+    assert "MD5" not in said  # known at once, not by the checksum
 
 
 @pytest.mark.parametrize("faults", [[500], [503, 502], [429], [408, 500]])

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import os
 import tarfile
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from bad_files import encoded
@@ -216,7 +218,8 @@ def serving(files: dict[str, bytes], **options: bool) -> Iterator[Server]:
     server = Server(files, **options)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
-        yield server
+        with mock.patch.dict(os.environ, no_proxy="127.0.0.1"):
+            yield server
     finally:
         server.shutdown()
         server.server_close()
