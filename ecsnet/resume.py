@@ -63,7 +63,7 @@ class ResumeFile:
             return State()
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
         for name, parameter in network.named_parameters():
-            # by name: several processes on a CPU freeze layers that a single one moves
+            # none yet where no step was taken
             if parameter.requires_grad and f"momentum.{name}" in tensors:
                 momentum = tensors[f"momentum.{name}"].to(parameter.device)
                 optimizer.state[parameter]["momentum_buffer"] = momentum
