@@ -88,7 +88,7 @@ def begin(folder: Path = Path(".snakemake"), submits: bool = False) -> None:
 def jobs_in_queue() -> dict[str, bool]:
     """This folder's jobs in SLURM's queue: their numbers, and whether each is about to end.
 
-    Empty where there is no SLURM, or none that answers.
+    Empty where there is no SLURM, or none that answers, which is said.
     """
     if not shutil.which("squeue"):
         return {}
@@ -97,6 +97,11 @@ def jobs_in_queue() -> dict[str, bool]:
     try:
         result = subprocess.run(command, text=True, capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
+        print(
+            "squeue does not answer: where a run that was killed here has left jobs in SLURM's queue, they "
+            "are now started a second time. Look with squeue --me once it answers; scancel the older ones.",
+            file=sys.stderr,
+        )
         return {}
     jobs: dict[str, bool] = {}
     for line in result.stdout.splitlines():
