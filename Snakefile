@@ -44,6 +44,7 @@ rule all:
 
 onstart:
     STOP.install(workflow.scheduler._executor)
+    wait_for_late_files()
 
 
 onsuccess:

@@ -425,7 +425,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to run: a change here reruns nothing. Results are the same up to rounding (and dropout's draws)."""
+    """How to run: a change here reruns nothing. Results are the same up to rounding."""
 
     device: str = setting("auto", "auto: a GPU where there is one", choices=("auto", "cpu", "cuda"))
     workers: int | None = setting(

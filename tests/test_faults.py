@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import shlex
@@ -15,7 +16,7 @@ from stage_data import CLASSES, make_chain, make_data
 from voc_archives import Archives
 
 from ecsnet import cli, erase, images
-from ecsnet.errors import explain
+from ecsnet.errors import UserError, explain
 from ecsnet.store import _HOST, remove_leftovers
 
 RUNTIME = '{"device": "cpu", "workers": 0}'
@@ -241,3 +242,21 @@ def test_a_data_worker_that_is_killed_ends_the_training_with_its_reason(data, tm
     said = capsys.readouterr().err
     assert "a data worker died" in said
     assert "lower runtime.workers" in said
+
+
+@pytest.mark.parametrize("error", [UserError("a mistake"), ZeroDivisionError("a bug")])
+def test_a_training_that_fails_in_a_data_worker_ends(data, tmp_path, capsys, monkeypatch, error):
+    """Python waits at its end for workers, which do not heed the SIGTERM by which it ends them."""
+
+    def fail(path: Path):
+        raise error
+
+    monkeypatch.setattr(images, "read_image", fail)
+    line = [word.replace('"workers": 0', '"workers": 2') for word in words("train_cam", data, tmp_path)]
+    if isinstance(error, UserError):
+        assert cli.main(line) == 1
+        assert capsys.readouterr().err == "\necsnet train_cam: a mistake\n"
+    else:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            cli.main(line)
+    assert not multiprocessing.active_children()

@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet import runs
+    from ecsnet import late, runs
     from ecsnet.contents import mask_contents, table_contents
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
@@ -60,6 +60,14 @@ if workflow.is_main_process:
     checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])
     runs.warn_without_records(RESULTS)
     checked(runs.begin, submits=workflow.nodes is not None)
+
+
+def wait_for_late_files():
+    """Have what Snakemake does not wait for waited for as long; only when jobs start is it known how long."""
+    seconds = workflow.execution_settings.latency_wait
+    os.environ[late.VARIABLE] = str(seconds)
+    runs.wait_for_logs(workflow.scheduler._executor, seconds)
+
 
 # In shell lines, but never in params: none of them changes a result.
 ROOT = CONFIG.dataset.root
