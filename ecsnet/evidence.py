@@ -63,16 +63,12 @@ def labels_of_image(
     classes, cam, erased_cam, probability = (reader.get(record.id, name) for name in names)
     cam = cam.astype(np.float32)
     erased_cam = residual_rule(erased_cam.astype(np.float32), probability[1], settings.residual)
-    power = settings.background_power
-    both = [
-        with_background(evidence(cam, erased_cam if settings.erased else None), power),
-        with_background(cam, power),
-    ]
+    maps = np.concatenate([evidence(cam, erased_cam if settings.erased else None), cam])
     # what leads walk and refinement depends on the image alone: both go in one pass
-    stacked = torch.from_numpy(np.concatenate(both)).to(image.device)
-    walked = walk(stacked, image, features, settings.walk)
-    refined = refine(walked, image, settings.refine).cpu().numpy()
-    scores, cam_scores = np.split(refined, 2)
+    walked = walk(torch.from_numpy(maps).to(image.device), image, features, settings.walk).cpu().numpy()
+    both = [with_background(part, settings.background_power) for part in np.split(walked, 2)]
+    refined = refine(torch.from_numpy(np.concatenate(both)).to(image.device), image, settings.refine)
+    scores, cam_scores = np.split(refined.cpu().numpy(), 2)
     label = clean_labels(scores, classes, settings.margin, settings.speck)
     if settings.erased:
         label[resize_labels(conflict_rule(cam, erased_cam, settings.conflict), *label.shape)] = IGNORE

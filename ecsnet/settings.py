@@ -21,6 +21,10 @@ VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
+BALANCE = (
+    "what the loss is averaged over apart. none: nothing. objects: background and objects, so that neither "
+    "drowns the other. classes: background and objects, and among these each class, so that small ones count"
+)
 MAX_SEED = 2**32 - 1  # numpy's generators take no larger one
 
 
@@ -235,19 +239,14 @@ class Refine:
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """Random walk: scores move between places of a picture that a network's features find alike."""
+    """Random walk: maps move between places of a picture that a network's features find alike."""
 
-    cells: int = setting(
-        32,
-        "grid cells along the longer side; 0 switches the walk off. Time grows with the sixth power",
-        low=0,
-        high=128,
-    )
+    steps: int = setting(3, "0 switches the walk off; more spread the maps further", low=0, high=64)
     power: float = setting(
-        8.0, "of the likeness; higher lets scores move between more alike places alone", low=0.1, high=64
+        4.0, "of the likeness; higher lets maps move between more alike places alone", low=0.1, high=64
     )
-    carry: float = setting(
-        0.95, "gamma: share of the scores that moves on with each step, the rest stays", low=0, high=0.999
+    cells: int = setting(
+        32, "grid cells along the longer side; memory grows with the fourth power", low=1, high=128
     )
 
 
@@ -264,7 +263,7 @@ class Evidence:
         high=1,
     )
     background_power: float = setting(
-        3.0,
+        1.0,
         "alpha: background score = (1 − strongest evidence)^alpha. Higher: larger objects",
         low=0.1,
         high=20,
@@ -284,7 +283,7 @@ class Evidence:
         low=0,
         high=0.5,
     )
-    walk: Walk = setting(Walk, "random walk of the evidence, before its refinement")
+    walk: Walk = setting(Walk, "random walk of the maps, before they are held against the background")
     refine: Refine = setting(Refine, "refinement of the evidence by the image's own edges")
 
 
@@ -302,9 +301,7 @@ class TrainEcs(Training):
         choices=("both", "image", "erased", "either"),
     )
     tag_weight: float = setting(1.0, "weight of the classification loss on the tags", low=0, high=100)
-    balanced: bool = setting(
-        True, "average the loss over background and over objects apart, so that neither drowns the other"
-    )
+    balance: str = setting("objects", BALANCE, choices=("none", "objects", "classes"))
     head_channels: int = setting(256, "width of the segmentation head", low=8, high=4096)
     head_dilation: int = setting(6, "dilation of its 3×3 convolution", low=1, high=64)
 
@@ -321,7 +318,6 @@ class EcsLabels(Views):
     )
     margin: float = setting(0.1, "N3 on the result, for the labels of a further round", low=0, high=1)
     speck: float = setting(0.002, "N5 on the result, for the labels of a further round", low=0, high=0.5)
-    walk: Walk = setting(Walk, "random walk of the averaged scores, with ECS-Net's features")
     refine: Refine = setting(Refine, "refinement of the averaged scores")
 
 
@@ -372,9 +368,7 @@ class TrainSegmenter(Training):
         low=1,
         high=64,
     )
-    balanced: bool = setting(
-        True, "average the loss over background and over objects apart, so that neither drowns the other"
-    )
+    balance: str = setting("objects", BALANCE, choices=("none", "objects", "classes"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,14 +88,14 @@ def ecs_loss(network: EcsNet, batch: Batch, settings: TrainEcs) -> dict[str, Ten
         maps, logits = network.both(images)
         terms = {
             "tag_loss": settings.tag_weight * tag_loss(maps, batch["tags"]),
-            "image_loss": segmentation_loss(logits, labels, settings.balanced),
+            "image_loss": segmentation_loss(logits, labels, settings.balance),
         }
         if settings.views == "image":
             return terms
-        erased_loss = segmentation_loss(network.segment(erased), labels, settings.balanced)
+        erased_loss = segmentation_loss(network.segment(erased), labels, settings.balance)
         return terms | {"erased_loss": erased_loss}
     maps, logits = network.both(erased)
     return {
         "tag_loss": settings.tag_weight * tag_loss(maps, batch["tags"]),
-        "erased_loss": segmentation_loss(logits, labels, settings.balanced),
+        "erased_loss": segmentation_loss(logits, labels, settings.balance),
     }

@@ -52,7 +52,7 @@ def run(
 
     def loss(network: DeepLab, batch: Batch) -> dict[str, Tensor]:
         logits = network.segment(batch["image"])
-        return {"segmentation_loss": segmentation_loss(logits, batch["label"], settings.balanced)}
+        return {"segmentation_loss": segmentation_loss(logits, batch["label"], settings.balance)}
 
     crops = RandomCrops(records, root, settings, network.features.mean, len(names), maps)
     inputs = [images, classes, labels, *([imagenet] if imagenet else [])]

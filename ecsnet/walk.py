@@ -1,9 +1,8 @@
-"""Random walk of class scores over a picture, between places that a network's features find alike.
+"""Random walk of class maps over a picture, between places that a network's features find alike.
 
-As in PSA (Ahn & Kwak, CVPR 2018) scores move along affinities of the picture's own places; as in the
-random walk with restart (Tong et al., ICDM 2006) each step may return to where it began, so that the walk
-has a limit, which is solved for. The affinities are not learned: they are those of intermediate features,
-which tell things and stuff apart more finely than the class maps, which are made of the last ones.
+As in PSA (Ahn & Kwak, CVPR 2018) maps move along affinities of the picture's own places. The affinities are
+not learned here: they are those of intermediate features, which tell things and stuff apart more finely than
+the class maps, which are made of the last ones.
 """
 
 import torch
@@ -15,25 +14,26 @@ from .settings import Walk
 from .views import aligned_side, resize
 
 
-def walk(scores: Tensor, picture: Tensor, features: Features, settings: Walk) -> Tensor:
-    """Scores [K, ·, ·] of one picture after the walk, float32 [K, h, w] on the walk's grid.
+def walk(maps: Tensor, picture: Tensor, features: Features, settings: Walk) -> Tensor:
+    """Class maps [K, ·, ·] of one picture after the walk, float32 [K, h, w] on the walk's grid.
 
-    P = (1 − γ) (1 − γ T)⁻¹ S, with T the affinities between the grid's cells, each cell's divided by their
-    sum: the mean of all S T^n, weighted by (1 − γ) γ^n. Each result is a mean of scores with weights that
-    sum to one, so that scores which add up to one over the classes still do.
+    T^n M over each map's own maximum, with T the affinities between the grid's cells, each cell's divided by
+    their sum. What a map has in a few places is spread over all that look like them; the maximum is 1 again,
+    so that small objects keep a sure place. A map that is zero stays so.
 
     Args:
-        scores: any corner-aligned grid.
+        maps: in [0, 1], on any corner-aligned grid.
         picture: [3, H, W] in [0, 1].
         features: the network whose features tell which cells are alike.
     """
-    if settings.cells == 0:
-        return scores
+    if settings.steps == 0:
+        return maps
     transitions, grid = transition(picture, features, settings)
-    start = resize(scores.unsqueeze(0).float(), grid)[0].flatten(1).T
-    system = torch.eye(len(transitions), device=scores.device) - settings.carry * transitions
-    ends = torch.linalg.solve(system, (1 - settings.carry) * start)
-    return ends.T.reshape(-1, *grid).clamp(0, 1)
+    walked = resize(maps.unsqueeze(0).float(), grid)[0].flatten(1).T
+    for _ in range(settings.steps):
+        walked = transitions @ walked
+    walked = walked / walked.amax(0).clamp(min=1e-6)
+    return walked.T.reshape(-1, *grid).clamp(0, 1)
 
 
 def transition(picture: Tensor, features: Features, settings: Walk) -> tuple[Tensor, tuple[int, int]]:
@@ -44,7 +44,6 @@ def transition(picture: Tensor, features: Features, settings: Walk) -> tuple[Ten
     levels = features.levels(view)
     grid = (levels[-1].shape[2], levels[-1].shape[3])
     likeness = similarity(levels[:-1] or levels, grid).clamp(min=0) ** settings.power
-    likeness.fill_diagonal_(0)
     return likeness / likeness.sum(1, keepdim=True).clamp(min=1e-12), grid
 
 

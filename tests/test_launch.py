@@ -96,7 +96,7 @@ def alone(data, tmp_path_factory):
     [
         ("train_cam", {}),
         ("train_ecs", {}),
-        pytest.param("train_ecs", {"views": "either", "balanced": False}, marks=pytest.mark.long),
+        pytest.param("train_ecs", {"views": "either", "balance": "none"}, marks=pytest.mark.long),
         ("train_segmenter", {}),
         pytest.param("train_segmenter", {"batch_norm": "live"}, marks=pytest.mark.long),
     ],

@@ -25,7 +25,7 @@ TAGS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
 def losses(rows):
     """Losses of rows of the batch, and the gradient of their sum."""
     logits = LOGITS[rows].clone().requires_grad_()
-    values = [segmentation_loss(logits, LABELS[rows], balanced) for balanced in (False, True)]
+    values = [segmentation_loss(logits, LABELS[rows], balance) for balance in ("none", "objects", "classes")]
     values.append(tag_loss(logits[:, 1:], TAGS[rows]))
     sum(values).backward()
     return torch.stack(values).detach(), logits.grad

@@ -9,7 +9,7 @@ from ecsnet import ecs_labels, evidence, predict, train_ecs
 from ecsnet.errors import UserError
 from ecsnet.networks import Classifier, EcsNet, load_network
 from ecsnet.palette import read_mask
-from ecsnet.settings import EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs, Walk
+from ecsnet.settings import EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs
 from ecsnet.store import Shard, ShardReader
 from ecsnet.tables import read_images, read_labels
 
@@ -132,7 +132,7 @@ def test_ecs_net_starts_from_the_classifier(data):
 
 def test_evidence_alone_or_prediction_alone(data, chain, tmp_path):
     """With weight 1 the labels' scores are the evidence's, refined once more."""
-    settings = EcsLabels(scales=(1.0,), walk=Walk(cells=0), refine=Refine(rounds=0), evidence_weight=1.0)
+    settings = EcsLabels(scales=(1.0,), refine=Refine(rounds=0), evidence_weight=1.0)
     ecs_labels.run(
         settings, images=data / "train.csv", root=data, weights=data / "ecsnet",
         evidence=data / "evidence.npz", regions=data / "erase.npz", shard=Shard(1, 1),
