@@ -1,5 +1,6 @@
 """The table of the ablation, from counts made by hand and from the real Snakefile."""
 
+import json
 import re
 import shutil
 
@@ -13,9 +14,9 @@ from ecsnet import ablation, scoring
 from ecsnet.errors import UserError
 from ecsnet.resampling import draws
 from ecsnet.scoring import read_score, write_image_counts
-from ecsnet.settings import Ablation
+from ecsnet.settings import Ablation, parse_config
 from ecsnet.tables import write_classes
-from ecsnet.variants import ROWS
+from ecsnet.variants import ROWS, Variants
 
 IDS = ["a", "b", "c", "d", "e"]
 CLASSES = ["cat", "dog"]
@@ -232,6 +233,21 @@ def test_from_nothing_the_ablation_makes_the_run_and_what_is_missing(tmp_path):
 
 def test_after_the_run_only_what_is_missing_remains(finished):
     assert jobs(finished, "ablation") == MORE
+
+
+def test_a_variants_own_settings_reach_its_jobs(finished):
+    both = {**SMALL, "ablation": {"seeds": [0, 1]}}
+    plan = snakemake(finished, "ablation", "-n", "--printshellcmds", config=both).stdout
+    found = re.findall(r"ecsnet (\w+) --settings '(.+?)' .* --out results/tiny(/ablation/\w+)/", plan)
+    variants = Variants(parse_config(both))
+    assert {variant for _, _, variant in found} == {
+        name for name in variants.folders() if name in plan and name
+    }
+    for stage, settings, variant in found:
+        assert json.loads(settings) == json.loads(variants.settings(variant, stage)), (stage, variant)
+    rule = next(settings for _, settings, variant in found if variant == "/ablation/n2_conflict")
+    assert json.loads(rule)["conflict"] == 0.5
+    assert [json.loads(rule)[key] for key in ("residual", "margin", "speck")] == [0, 0, 0]
 
 
 def test_another_seed_makes_all_but_the_tables_of_images_once_more(finished):

@@ -107,8 +107,20 @@ def test_labels_for_ecs_net_with_what_the_noise_rule_ignores(run):
     assert record.iou["dog"] == pytest.approx(100 * 4 / 6, abs=1e-4)
 
 
+def uneven_maps(run: TinyRun) -> list:
+    """Maps with which every threshold gives other labels."""
+    generator = np.random.default_rng(0)
+    with ShardWriter(run.folder / "uneven.npz") as shard:
+        for image_id, mask in TRUTH.items():
+            present = np.array([1, 2], np.uint8)
+            shard.add(image_id, classes=present, cam=generator.random((2, *mask.shape), np.float32))
+    return [run.folder / "uneven.npz"]
+
+
 def source_of(run: TinyRun, what: str) -> list:
-    stage = {"cam": "erase", "cam_refined": "evidence"}.get(what, what)
+    if what == "cam":
+        return uneven_maps(run)
+    stage = {"cam_refined": "evidence"}.get(what, what)
     if stage in run.shards:
         return run.shards[stage]
     labels = {**without_border(TRUTH), "t3": TRUTH["t3"][:, ::-1].copy()}
