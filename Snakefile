@@ -46,6 +46,7 @@ rule all:
 
 onstart:
     STOP.install(workflow.scheduler._executor)
+    wait_for_late_files()
 
 
 onsuccess:

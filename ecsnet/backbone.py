@@ -39,7 +39,11 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [B, channels, h, w] of images [B, 3, H, W] in [0, 1]; h = ceil(H / stride)."""
-        return self.body((images - self.mean) / self.std)[-1]
+        return self.levels(images)[-1]
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Up to two earlier feature maps, each [B, ·, ·, ·], and the last one, in this order."""
+        return self.body((images - self.mean) / self.std)
 
 
 def _create(settings: Backbone) -> nn.Module:
@@ -49,7 +53,7 @@ def _create(settings: Backbone) -> nn.Module:
             pretrained=False,
             features_only=True,
             output_stride=settings.output_stride,
-            out_indices=(settings.level,),
+            out_indices=_last_levels(settings),
         )
     except RuntimeError as error:  # timm's answer to an unknown name
         near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:5]
@@ -65,6 +69,14 @@ def _create(settings: Backbone) -> nn.Module:
     if settings.stride_in_1x1:
         move_stride_to_1x1(body)
     return body
+
+
+def _last_levels(settings: Backbone) -> tuple[int, ...]:
+    """Numbers, from 0, of the level wanted and of two before it, fewer where there are not so many."""
+    with torch.device("meta"):  # for the number of levels alone
+        body: Any = timm.create_model(settings.name, pretrained=False, features_only=True)
+    last = len(body.feature_info.info) + settings.level
+    return tuple(range(max(0, last - 2), last + 1))
 
 
 def _cut_behind_last_level(body: Any) -> None:

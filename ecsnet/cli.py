@@ -111,6 +111,7 @@ class Stage:
 
 STAGES = {
     "demo": Stage(settings.Demo, "write the generated data set", "root out"),
+    "download": Stage(settings.Download, "fetch and unpack VOC 2012, derive trainaug", "root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
         settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"
@@ -131,7 +132,7 @@ STAGES = {
     "evidence": Stage(
         settings.Evidence,
         "combine and refine the maps, apply the noise rule",
-        "images classes root maps shard out",
+        "images classes root weights maps shard out",
         True,
     ),
     "train_ecs": Stage(

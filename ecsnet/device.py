@@ -40,11 +40,12 @@ def own_cards() -> list[str]:
 
 def claim(names: list[str], count: int = 1) -> list[int]:
     """Indices of `count` cards for this process alone."""
-    cards = list_cards()
-    named = bool(os.environ.get("CUDA_VISIBLE_DEVICES")) and len(names) == count
-    if named and any(name.isdecimal() and not known_as(name, cards) for name in names):
-        # a scheduler's choice; and it may call each job's card 0, so that the name is none to lock by
-        return list(range(count))
+    numbers = [name for name in names if name.isdecimal()]
+    if os.environ.get("CUDA_VISIBLE_DEVICES") and len(names) == count and numbers:
+        cards = list_cards()
+        if not all(known_as(name, cards) for name in numbers):
+            # a scheduler's choice; and it may call each job's card 0, so that the name is none to lock by
+            return list(range(count))
     return claim_cards(names, count)
 
 

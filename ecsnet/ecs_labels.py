@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .backbone import Features
 from .cam import erase
 from .device import autocast, choose_device, inference_batch
 from .images import batches_of_equal_shape, read_batch
@@ -18,6 +19,7 @@ from .settings import EcsLabels, Runtime
 from .store import Shard, ShardReader, ShardWriter
 from .tables import ImageRecord, read_images
 from .views import resize
+from .walk import walk
 
 
 def run(
@@ -50,7 +52,8 @@ def run(
                 predicted = predict(network, pictures, batch, region_reader, settings)
             for record, picture, scores in zip(batch, pictures, predicted, strict=True):
                 seen = torch.from_numpy(evidence_reader.get(record.id, "scores")).float().to(device)
-                writer.add(record.id, **labels_of_image(record, picture, scores, seen, settings))
+                arrays = labels_of_image(record, picture, scores, seen, network.features, settings)
+                writer.add(record.id, **arrays)
             progress.step(len(batch))
 
 
@@ -72,13 +75,19 @@ def predict(
 
 
 def labels_of_image(
-    record: ImageRecord, picture: Tensor, predicted: Tensor, evidence: Tensor, settings: EcsLabels
+    record: ImageRecord,
+    picture: Tensor,
+    predicted: Tensor,
+    evidence: Tensor,
+    features: Features,
+    settings: EcsLabels,
 ) -> dict[str, np.ndarray]:
     """The arrays that `run` stores, from one image's prediction [1 + C, h, w] and evidence [1 + K, ·, ·]."""
     own = predicted[[0, *record.tags]]
     seen = resize(evidence.unsqueeze(0), tuple(own.shape[1:]))[0]
     weight = settings.evidence_weight
-    scores = refine((1 - weight) * own + weight * seen, picture, settings.refine).cpu().numpy()
+    walked = walk((1 - weight) * own + weight * seen, picture, features, settings.walk)
+    scores = refine(walked, picture, settings.refine).cpu().numpy()
     classes = np.array(record.tags, np.uint8)
     return {
         "classes": classes,

@@ -1,7 +1,9 @@
 """The one exception for mistakes that the user can mend."""
 
+import contextlib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -20,6 +22,17 @@ def raise_problems(problems: Sequence[str], headline: str, limit: int = 50) -> N
     if len(problems) > limit:
         shown.append(f"  … and {len(problems) - limit} more")
     raise UserError("\n".join([headline, *shown]))
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let the system's errors in the block name a file: those of a write do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .backbone import Features
 from .device import choose_device
 from .grids import resize_labels
 from .images import to_tensor
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
+from .networks import Classifier, load_network
 from .palette import IGNORE
 from .pictures import read_image
 from .progress import Progress
@@ -16,6 +18,7 @@ from .refine import refine
 from .settings import Evidence, Runtime
 from .store import Shard, ShardReader, ShardWriter
 from .tables import ImageRecord, read_classes, read_images
+from .walk import walk
 
 
 def run(
@@ -24,6 +27,7 @@ def run(
     images: Path,
     classes: Path,
     root: Path,
+    weights: Path,
     maps: Path,
     shard: Shard,
     out: Path,
@@ -35,20 +39,24 @@ def run(
     Per image: classes uint8 [K], scores float16 [1 + K, h, w] (refined evidence, background first),
     label uint8 [h, w] (255: the noise rule ignores it), cam_label uint8 [h, w] (from the refined CAM
     alone, to compare with).
+
+    Args:
+        weights: the classifier, whose features lead the random walk.
     """
     device = choose_device(runtime, threads)
     reader = ShardReader([maps])
     records = read_images(images, read_classes(classes), shard)
+    features = load_network(weights, Classifier, device).features
     progress = Progress("evidence", len(records), "images")
     with ShardWriter(out) as writer, torch.inference_mode():
         for record in records:
             image = to_tensor(read_image(root / record.image)).to(device)
-            writer.add(record.id, **labels_of_image(reader, record, image, settings))
+            writer.add(record.id, **labels_of_image(reader, record, image, features, settings))
             progress.step()
 
 
 def labels_of_image(
-    reader: ShardReader, record: ImageRecord, image: torch.Tensor, settings: Evidence
+    reader: ShardReader, record: ImageRecord, image: torch.Tensor, features: Features, settings: Evidence
 ) -> dict[str, np.ndarray]:
     """The arrays that `run` stores, for one image [3, H, W] and its maps."""
     names = ("classes", "cam", "erased_cam", "probability")
@@ -60,9 +68,10 @@ def labels_of_image(
         with_background(evidence(cam, erased_cam if settings.erased else None), power),
         with_background(cam, power),
     ]
-    # the weights of the refinement depend on the image alone: both are refined in one pass
+    # what leads walk and refinement depends on the image alone: both go in one pass
     stacked = torch.from_numpy(np.concatenate(both)).to(image.device)
-    refined = refine(stacked, image, settings.refine).cpu().numpy()
+    walked = walk(stacked, image, features, settings.walk)
+    refined = refine(walked, image, settings.refine).cpu().numpy()
     scores, cam_scores = np.split(refined, 2)
     label = clean_labels(scores, classes, settings.margin, settings.speck)
     if settings.erased:

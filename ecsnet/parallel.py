@@ -4,14 +4,15 @@ Every function does nothing, or next to nothing, in a training that is one proce
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm  # torch's own drops timm's activations
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from .errors import UserError
 from .launch import is_worker
-from .networks import freeze_batch_norm
 
 
 def size() -> int:
@@ -53,6 +54,12 @@ def part(positions: range, batch_size: int) -> range:
     return positions[rank() * share : (rank() + 1) * share]
 
 
+def own_rows(whole: Tensor) -> Tensor:
+    """This process's share of a tensor with a row for each picture of the whole batch."""
+    share = len(whole) // size()
+    return whole[rank() * share : (rank() + 1) * share]
+
+
 def total(tensor: Tensor) -> Tensor:
     """Sum over all processes, without a gradient."""
     if size() > 1:
@@ -75,15 +82,47 @@ def any_of(*flags: bool) -> list[bool]:
     return [bool(flag) for flag in raised.tolist()]
 
 
-def sync_batch_norm(network: nn.Module) -> None:
-    """Let batch norm layers that learn see the whole batch; on a CPU, where torch cannot, freeze them."""
+def see_whole_batch(network: nn.Module) -> None:
+    """Let batch norm that learns, and dropout, do as they would in one process with the whole batch."""
     if size() == 1:
         return
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.Dropout):
+            network.set_submodule(name, _SharedDropout(layer.p))
     if next(network.parameters()).device.type == "cuda":
         convert_sync_batchnorm(network)
-    else:
-        say("several processes on the CPU: all batch norm is frozen, other than in a single one")
-        freeze_batch_norm(network)
+        return
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
+            # torch has no synced one for CPUs. To send all pictures takes time, but is right for any such
+            # layer, timm's with an activation in it too, and equal to the last bit
+            layer.register_forward_pre_hook(lambda _, inputs: (_Gather.apply(inputs[0]),))
+            layer.register_forward_hook(lambda _, inputs, output: own_rows(output))
+
+
+class _SharedDropout(nn.Dropout):
+    """Dropout by draws for the whole batch, alike in all processes, of which each takes its share."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        # draws follow the order in memory, which `cat` keeps
+        whole = torch.cat([torch.ones_like(input)] * size())
+        return input * own_rows(functional.dropout(whole, self.p, self.training))
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; a row's gradient is the sum of what all processes have for it."""
+
+    @staticmethod
+    def forward(context: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(size())]
+        distributed.all_gather(parts, own.contiguous())
+        last = own.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if last else torch.contiguous_format
+        return torch.cat(parts).contiguous(memory_format=order)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return own_rows(total(gradient.contiguous()))
 
 
 def wait() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import parallel
 from .digest import code_digest
+from .late import look_anew
 from .store import atomic_path, file_fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class ResumeFile:
     def load(self, learner: "Learner") -> State:
         """Bring a learner to the kept state; a new state where there is none that fits."""
         network, optimizer = learner.network, learner.optimizer
+        # the node that trained until now may be another one. It is not waited for: most often there is none,
+        # and a training that misses it, or goes on from an earlier one, ends with the same weights, later
+        look_anew(self.path.parent)
         if not self.path.exists():
             return State()
         try:
@@ -59,7 +63,7 @@ class ResumeFile:
             return State()
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
         for name, parameter in network.named_parameters():
-            # by name: several processes on a CPU freeze layers that a single one moves
+            # none yet where no step was taken
             if parameter.requires_grad and f"momentum.{name}" in tensors:
                 momentum = tensors[f"momentum.{name}"].to(parameter.device)
                 optimizer.state[parameter]["momentum_buffer"] = momentum

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from .errors import UserError, raise_problems
+from .late import PAUSE, look_anew
 
 
 def require_folders(names: list[str]) -> None:
@@ -66,6 +67,8 @@ def begin(folder: Path = Path(".snakemake"), submits: bool = False) -> None:
     with contextlib.suppress(OSError):
         notes = folder / "runs"
         notes.mkdir(parents=True, exist_ok=True)
+        # a run notes itself before Snakemake locks, and notes are listed after locks: also on a shared file
+        # system, whoever sees a run's lock sees its note
         locks = sorted((folder / "locks").glob("*.lock"))
         others = _others(notes)
         # beside a living run, whose jobs they would be, Snakemake's own lock ends this one
@@ -85,7 +88,7 @@ def begin(folder: Path = Path(".snakemake"), submits: bool = False) -> None:
 def jobs_in_queue() -> dict[str, bool]:
     """This folder's jobs in SLURM's queue: their numbers, and whether each is about to end.
 
-    Empty where there is no SLURM, or none that answers.
+    Empty where there is no SLURM, or none that answers, which is said.
     """
     if not shutil.which("squeue"):
         return {}
@@ -94,6 +97,11 @@ def jobs_in_queue() -> dict[str, bool]:
     try:
         result = subprocess.run(command, text=True, capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
+        print(
+            "squeue does not answer: where a run that was killed here has left jobs in SLURM's queue, they "
+            "are now started a second time. Look with squeue --me once it answers; scancel the older ones.",
+            file=sys.stderr,
+        )
         return {}
     jobs: dict[str, bool] = {}
     for line in result.stdout.splitlines():
@@ -197,7 +205,7 @@ class Stop:
         Args:
             executor: Snakemake's, whether of a cluster or not.
         """
-        self._submits = hasattr(executor, "next_seconds_between_status_checks")
+        self._submits = _submits(executor)
         if self._submits:
             end_when_told(executor)
         with contextlib.suppress(ValueError):  # within a thread of another program: left to that
@@ -228,6 +236,45 @@ def end_when_told(executor: Any) -> None:
             await asyncio.sleep(0.5)
 
     executor.sleep = sleep
+
+
+def wait_for_logs(executor: Any, seconds: float) -> None:
+    """Let Snakemake's executor of a cluster report a job's end once the job's logs show up here.
+
+    Of a log that comes later it would show nothing, and make an empty file in its place. A job that failed
+    before it began has no log: after one such, those of failed jobs are waited for no more.
+    """
+    if not _submits(executor):
+        return
+    success, error = executor.report_job_success, executor.report_job_error
+    patience = {"seconds": seconds}
+
+    def report_success(job: Any) -> None:
+        _see_logs(executor, job, seconds)
+        success(job)
+
+    def report_error(job: Any, *arguments: Any, **named: Any) -> None:
+        if not _see_logs(executor, job, patience["seconds"]):
+            patience["seconds"] = 0
+        error(job, *arguments, **named)
+
+    executor.report_job_success, executor.report_job_error = report_success, report_error
+
+
+def _see_logs(executor: Any, job: Any, seconds: float) -> bool:
+    """Whether all logs of a job are there, at the end of some seconds if need be; sooner if the run ends."""
+    end = time.monotonic() + seconds
+    missing = [path for path in map(Path, job.job.log) if not path.exists()]
+    while missing and executor.wait and time.monotonic() < end:
+        time.sleep(PAUSE)
+        for path in missing:
+            look_anew(path.parent)
+        missing = [path for path in missing if not path.exists()]
+    return not missing
+
+
+def _submits(executor: Any) -> bool:
+    return hasattr(executor, "next_seconds_between_status_checks")
 
 
 def _cancel_left() -> None:

@@ -69,6 +69,39 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Download:
+    """VOC 2012 and SBD, for the target `download` alone. Where they come from, and how, changes no result."""
+
+    voc_url: str = setting(
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "address of VOC 2012's trainval archive, http or https",
+    )
+    voc_md5: str = setting("6cd6e144f989b92b3379bac3b3de84fd", "its MD5, 32 hexadecimal digits")
+    sbd_url: str = setting(
+        "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+        "address of SBD's archive, whose lists make trainaug of VOC's",
+    )
+    sbd_md5: str = setting("82b4d87ceb2ed10f6038a1cba92111cb", "its MD5")
+    archives: str = setting(
+        "resources/archives",
+        "folder where the archives are kept, relative to where snakemake runs; one that is there under its "
+        "official name is checked and not fetched",
+    )
+    masks: bool = setting(
+        False, "also write SegmentationClassAug, true masks of all of trainaug, for `supervised` alone"
+    )
+    trainaug_count: int = setting(
+        10582, "number of ids that trainaug must come out with", low=1, high=10_000_000
+    )
+    attempts: int = setting(
+        5, "attempts in a row that may fail before a transfer is given up", low=1, high=100
+    )
+    timeout: float = setting(
+        60, "seconds without a byte after which an attempt has failed", low=0.1, high=3600
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A feature extractor from timm, and the ImageNet weights that it starts from."""
 
@@ -201,6 +234,24 @@ class Refine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Walk:
+    """Random walk: scores move between places of a picture that a network's features find alike."""
+
+    cells: int = setting(
+        32,
+        "grid cells along the longer side; 0 switches the walk off. Time grows with the sixth power",
+        low=0,
+        high=128,
+    )
+    power: float = setting(
+        8.0, "of the likeness; higher lets scores move between more alike places alone", low=0.1, high=64
+    )
+    carry: float = setting(
+        0.95, "gamma: share of the scores that moves on with each step, the rest stays", low=0, high=0.999
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Evidence from both maps, refined, and the noise rule that makes labels for ECS-Net of it."""
 
@@ -213,7 +264,7 @@ class Evidence:
         high=1,
     )
     background_power: float = setting(
-        2.0,
+        3.0,
         "alpha: background score = (1 − strongest evidence)^alpha. Higher: larger objects",
         low=0.1,
         high=20,
@@ -233,6 +284,7 @@ class Evidence:
         low=0,
         high=0.5,
     )
+    walk: Walk = setting(Walk, "random walk of the evidence, before its refinement")
     refine: Refine = setting(Refine, "refinement of the evidence by the image's own edges")
 
 
@@ -269,6 +321,7 @@ class EcsLabels(Views):
     )
     margin: float = setting(0.1, "N3 on the result, for the labels of a further round", low=0, high=1)
     speck: float = setting(0.002, "N5 on the result, for the labels of a further round", low=0, high=0.5)
+    walk: Walk = setting(Walk, "random walk of the averaged scores, with ECS-Net's features")
     refine: Refine = setting(Refine, "refinement of the averaged scores")
 
 
@@ -393,7 +446,7 @@ class Ablation:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to run: a change here reruns nothing. Results are the same up to rounding (and dropout's draws)."""
+    """How to run: a change here reruns nothing. Results are the same up to rounding."""
 
     device: str = setting("auto", "auto: a GPU where there is one", choices=("auto", "cpu", "cuda"))
     workers: int | None = setting(
@@ -438,6 +491,7 @@ class Config:
     )
     dataset: Dataset = setting(Dataset, "pictures and tags")
     demo: Demo = setting(Demo, "the generated data set")
+    download: Download = setting(Download, "VOC 2012 and SBD, where they are to be fetched")
     train_cam: TrainCam = setting(TrainCam, "1. train the classifier")
     erase: Erase = setting(Erase, "2. erase what its maps find")
     evidence: Evidence = setting(Evidence, "3. evidence from both maps, and its noise rule")
@@ -523,6 +577,8 @@ def _section_checks(section: Any, where: str) -> list[str]:
     prefix = where and f"{where}."
     if isinstance(section, Dataset):
         return _class_checks(section.classes, f"{prefix}classes")
+    if isinstance(section, Download):
+        return _download_checks(section, prefix)
     if isinstance(section, Backbone):
         if _PLAIN_NAME.fullmatch(section.name):
             return []
@@ -536,6 +592,19 @@ def _section_checks(section: Any, where: str) -> list[str]:
     if isinstance(section, Training) and section.scale[0] > section.scale[1]:
         low, high = section.scale
         problems.append(f"{prefix}scale: {low} is larger than {high}; write the smaller one first")
+    return problems
+
+
+def _download_checks(section: Download, prefix: str) -> list[str]:
+    problems = []
+    for name in ("voc", "sbd"):
+        url, md5 = getattr(section, f"{name}_url"), getattr(section, f"{name}_md5")
+        if not re.fullmatch(r"https?://[!-~]+", url):
+            problems.append(
+                f"{prefix}{name}_url: {show(url)} is no address; write http:// or https:// and so on"
+            )
+        if not re.fullmatch("[0-9a-fA-F]{32}", md5):
+            problems.append(f"{prefix}{name}_md5: {show(md5)} is no MD5; write its 32 hexadecimal digits")
     return problems
 
 

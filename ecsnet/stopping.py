@@ -28,12 +28,16 @@ class _Stage:
 
 @contextlib.contextmanager
 def watching(name: str, quiet: bool = False) -> Iterator[None]:
-    """Within the block a signal ends the process without half-written files; with one line, if not quiet."""
+    """Within the block a signal ends the process without half-written files; with one line, if not quiet.
+
+    Neither are there processes left that it has started, however it ends.
+    """
     _Stage.name, _Stage.quiet, _Stage.process, _Stage.asked = name, quiet, os.getpid(), None
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:
         yield
     finally:
+        _kill_children()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -59,13 +63,23 @@ def asked() -> bool:
 def leave(note: str) -> None:
     """End the process as its signal would have, with a line that says how things stand."""
     number = _Stage.asked or signal.SIGTERM
-    for child in multiprocessing.active_children():
-        child.kill()
+    _kill_children()
     remove_temporaries()
     if note and not _Stage.quiet:
         _say(f"\necsnet {_Stage.name}: stopped by {signal.Signals(number).name}; {note}\n")
     # not sys.exit: it would wait for the threads of a pool, which may be at work for minutes
     os._exit(128 + number)
+
+
+def _kill_children() -> None:
+    """End data workers: they do not heed the SIGTERM with which Python ends them before it waits for them."""
+    if children := multiprocessing.active_children():
+        # torch's handler raises an error for each worker that is killed
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for child in children:
+            child.kill()
+            child.join(5)
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def ignore_in_worker(_: int = 0) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
+from .late import Patience
 from .palette import decode_mask
 from .pictures import PictureError
 from .store import Shard, fingerprint, write_text
@@ -102,6 +103,9 @@ class LabelTable:
         """`folder` is what the paths in the table are relative to."""
         self._table = table
         self._folder = folder
+        # label images of our own, of which the table stands beside the folder, may come after it; whose true
+        # masks are gone is told so at once
+        self._patience = Patience(None if folder == table.parent else 0)
         self._records = {record.id: record for record in read_labels(table)}
 
     def __contains__(self, image_id: str) -> bool:
@@ -125,13 +129,13 @@ class LabelTable:
         Raises:
             UserError: the file is gone, unreadable, or another one than when the table was written.
         """
-        path = self.path(image_id)
+        path, wanted = self.path(image_id), self._records[image_id].fingerprint
         remedy = f"delete {self._table} and run snakemake again"
         try:
-            content = path.read_bytes()
+            content = self._patience.read(path, lambda content: fingerprint(content) == wanted)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}, but {self._table} lists it; {remedy}") from None
-        if fingerprint(content) != self._records[image_id].fingerprint:
+        if content is None:
             raise UserError(f"{path}: was changed after the stage wrote {self._table}; {remedy}")
         try:
             return decode_mask(content)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import parallel
 from .cam import erase
 from .images import RandomCrops
 from .losses import segmentation_loss, tag_loss
@@ -80,7 +81,8 @@ def ecs_loss(network: EcsNet, batch: Batch, settings: TrainEcs) -> dict[str, Ten
     # beyond the picture the region map is 255 too: there is nothing to erase
     erased = erase(images, batch["region"] == 1, network.features.mean)
     if settings.views == "either":
-        keep = torch.rand(len(images), 1, 1, 1).to(images.device) < 0.5
+        draws = torch.rand(len(images) * parallel.size(), 1, 1, 1)
+        keep = parallel.own_rows(draws).to(images.device) < 0.5
         erased = torch.where(keep, images, erased)
     if settings.views in ("both", "image"):
         maps, logits = network.both(images)

@@ -70,7 +70,7 @@ def train(job: Job) -> None:
     parallel.join()
     network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training_mode(network, job.settings)
-    parallel.sync_batch_norm(network)
+    parallel.see_whole_batch(network)
     learner = Learner(job, network)
     keeper = ResumeFile(job)
     state = keeper.load(learner)
@@ -118,8 +118,8 @@ class Learner:
         settings = self.job.settings
         _set_rates(self.optimizer, settings, number, self.job.steps)
         self.rate = self.optimizer.param_groups[0]["lr"]
-        # dropout's draws, others in each process
-        torch.manual_seed(settings.seed * 1_000_003 + number + (parallel.rank() << 48))
+        # what is drawn is drawn for the whole batch, alike in each process
+        torch.manual_seed(settings.seed * 1_000_003 + number)
         with autocast(batch["image"].device, self.job.runtime):
             terms = self._loss(batch)
         total = torch.stack(list(terms.values())).sum()

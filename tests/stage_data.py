@@ -50,6 +50,7 @@ def make_chain(data):
     evidence.run(
         Evidence(refine=REFINE),
         classes=data / "classes.txt",
+        weights=data / "classifier",
         maps=data / "erase.npz",
         out=data / "evidence.npz",
         **common,

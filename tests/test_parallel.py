@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from slurm_cluster import free_port
+from timm.layers import BatchNormAct2d
 
 from ecsnet import parallel
 from ecsnet.errors import UserError
@@ -30,6 +31,25 @@ def losses(rows):
     return torch.stack(values).detach(), logits.grad
 
 
+def mixed(rows, shared):
+    """What layers that mix pictures, or draw, make of rows of the batch; all that they learn from it."""
+    torch.manual_seed(3)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), BatchNormAct2d(8), torch.nn.Sequential(torch.nn.Dropout(0.5)),
+        torch.nn.Conv2d(8, 2, 3), torch.nn.BatchNorm2d(2),
+    ).to(torch.double, memory_format=torch.channels_last)  # fmt: skip
+    keys = list(network.state_dict())
+    shared(network)
+    pictures = LOGITS.double().contiguous(memory_format=torch.channels_last)[rows].requires_grad_()
+    torch.manual_seed(4)
+    output = network(pictures)
+    assert list(network.state_dict()) == keys
+    (output**3).sum().backward()
+    statistics = torch.stack([network[1].running_var.sum(), network[4].running_mean.sum()])
+    weights = torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+    return output.detach(), pictures.grad, weights, statistics
+
+
 def work(rank, size, port, results):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     os.environ["ECSNET_LAUNCHER"] = str(os.getppid())
@@ -37,13 +57,14 @@ def work(rank, size, port, results):
     parallel.join()
     values, gradient = losses(list(parallel.part(range(4), 4)))
     flags = parallel.any_of(rank == 1, False)
-    results.put((parallel.rank(), values.numpy(), gradient.numpy(), flags))
+    mixture = [part.numpy() for part in mixed(list(parallel.part(range(4), 4)), parallel.see_whole_batch)]
+    results.put((parallel.rank(), values.numpy(), gradient.numpy(), flags, mixture))
     parallel.wait()
     parallel.leave()
 
 
 @pytest.mark.parametrize("size", [2, 4])
-def test_the_mean_of_shares_is_the_loss_of_the_whole_batch(size):
+def test_shares_are_those_of_the_whole_batch(size):
     context = multiprocessing.get_context("spawn")
     results, port = context.Queue(), free_port()
     processes = [context.Process(target=work, args=(rank, size, port, results)) for rank in range(size)]
@@ -56,6 +77,14 @@ def test_the_mean_of_shares_is_the_loss_of_the_whole_batch(size):
     torch.testing.assert_close(sum(torch.from_numpy(share[1]) for share in shares) / size, values)
     torch.testing.assert_close(torch.cat([torch.from_numpy(share[2]) for share in shares]) / size, gradient)
     assert [share[3] for share in shares] == [[True, False]] * size
+    outputs, gradients, weights, statistics = zip(
+        *(map(torch.from_numpy, share[4]) for share in shares), strict=True
+    )
+    output, gradient, weight, statistic = mixed(slice(None), lambda network: None)
+    torch.testing.assert_close(torch.cat(outputs), output)
+    torch.testing.assert_close(torch.cat(gradients), gradient)
+    torch.testing.assert_close(sum(weights), weight)
+    assert all(torch.equal(each, statistic) for each in statistics)
 
 
 @given(st.integers(1, 8), st.integers(1, 5), st.integers(0, 3))
@@ -94,6 +123,6 @@ def test_one_process_is_itself():
     assert parallel.any_of(True, False) == [True, False]
     assert parallel.part(range(6, 9), 3) == range(6, 9)
     layer = torch.nn.BatchNorm2d(2)
-    parallel.sync_batch_norm(layer)
+    parallel.see_whole_batch(layer)
     assert layer.training
     assert parallel.share_gradients(layer) is layer

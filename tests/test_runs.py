@@ -134,10 +134,11 @@ def test_the_jobs_of_a_living_run_are_left_to_it(folder, squeue):
     assert locked(folder)  # by which Snakemake ends this one
 
 
-def test_a_scheduler_that_does_not_answer_ends_no_run(folder, squeue):
+def test_a_scheduler_that_does_not_answer_ends_no_run_and_is_named(folder, squeue, capsys):
     squeue(["slurm_load_jobs error: Unable to contact slurm controller"], status=1)
     runs.begin(folder, submits=True)
     assert not locked(folder)
+    assert "squeue does not answer" in capsys.readouterr().err
 
 
 def test_a_clusters_executor_sleeps_no_longer_than_its_run():

@@ -72,7 +72,8 @@ class Leaf:
             return next(choice for choice in metadata["choices"] if choice != self.default)
         high = 65 if metadata["high"] is None else metadata["high"]
         whole = min(65, high) if min(65, high) != self.default else high - 1
-        scalar = {bool: not self.default, int: whole, float: 0.4375, str: "other"}
+        text = {"url": "https://other/", "md5": "0" * 32}.get(self.path[-1].split("_")[-1], "other")
+        scalar = {bool: not self.default, int: whole, float: 0.4375, str: text}
         return self.wrap(scalar[self.element])
 
     def wrap(self, scalar: Any) -> Any:
@@ -309,6 +310,21 @@ def test_all_problems_at_once() -> None:
         "train_cam.backbone.output_stride",
         "train_cam.seed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("voc_url", "ftp://host/file.tar", "is no address; write http:// or https:// and so on"),
+        ("voc_url", "host/file.tar", "is no address; write http:// or https:// and so on"),
+        ("sbd_url", "file:///etc/passwd", "is no address; write http:// or https:// and so on"),
+        ("sbd_url", "http://host/a b", "is no address; write http:// or https:// and so on"),
+        ("voc_md5", "6cd6e144", "is no MD5; write its 32 hexadecimal digits"),
+        ("sbd_md5", "x" * 32, "is no MD5; write its 32 hexadecimal digits"),
+    ],
+)
+def test_addresses_and_checksums_of_a_download(name: str, value: str, problem: str) -> None:
+    assert complaints({"download": {name: value}}) == [f'download.{name}: "{value}" {problem}']
 
 
 # What spans several settings

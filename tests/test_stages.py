@@ -10,7 +10,7 @@ from ecsnet.errors import UserError
 from ecsnet.labels import label_values
 from ecsnet.networks import Classifier, EcsNet, load_network
 from ecsnet.palette import read_mask
-from ecsnet.settings import EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs
+from ecsnet.settings import EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs, Walk
 from ecsnet.store import Shard, ShardReader
 from ecsnet.tables import read_images, read_labels
 
@@ -72,8 +72,8 @@ def test_without_the_erased_map_evidence_is_the_cam(data, chain, tmp_path):
     settings = Evidence(refine=REFINE, erased=False, margin=0, speck=0)
     out = tmp_path / "evidence.npz"
     evidence.run(
-        settings, images=data / "train.csv", classes=data / "classes.txt", root=data, maps=data / "erase.npz",
-        shard=Shard(1, 1), out=out, **LAST,
+        settings, images=data / "train.csv", classes=data / "classes.txt", root=data,
+        weights=data / "classifier", maps=data / "erase.npz", shard=Shard(1, 1), out=out, **LAST,
     )  # fmt: skip
     reader = ShardReader([out])
     for image_id in reader.ids():
@@ -136,7 +136,7 @@ def test_ecs_net_starts_from_the_classifier(data):
 
 def test_evidence_alone_or_prediction_alone(data, chain, tmp_path):
     """With weight 1 the labels' scores are the evidence's, refined once more."""
-    settings = EcsLabels(scales=(1.0,), refine=Refine(rounds=0), evidence_weight=1.0)
+    settings = EcsLabels(scales=(1.0,), walk=Walk(cells=0), refine=Refine(rounds=0), evidence_weight=1.0)
     ecs_labels.run(
         settings, images=data / "train.csv", root=data, weights=data / "ecsnet",
         evidence=data / "evidence.npz", regions=data / "erase.npz", shard=Shard(1, 1),

@@ -298,6 +298,7 @@ def test_rule_and_stage_names_agree():
         "summary_supervised",
         "gather_variant",
         "ablation",
+        "download",
     }
     assert rules == STAGES | others
 

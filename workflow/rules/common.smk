@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet import runs
+    from ecsnet import late, runs
     from ecsnet.contents import mask_contents, table_contents
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
@@ -62,9 +62,18 @@ if workflow.is_main_process:
     runs.warn_without_records(RESULTS)
     checked(runs.begin, submits=workflow.nodes is not None)
 
+
+def wait_for_late_files():
+    """Have what Snakemake does not wait for waited for as long; only when jobs start is it known how long."""
+    seconds = workflow.execution_settings.latency_wait
+    os.environ[late.VARIABLE] = str(seconds)
+    runs.wait_for_logs(workflow.scheduler._executor, seconds)
+
+
 # In shell lines, but never in params: none of them changes a result.
 ROOT = CONFIG.dataset.root
 DATASET = section_json(CONFIG, "dataset")
+DOWNLOAD = section_json(CONFIG, "download")
 RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
 
 # The generated data set has a stamp; any other is watched by its files' contents.
@@ -104,6 +113,23 @@ def made_for(wildcards, stage, pattern, **values):
 
 def shards_for(wildcards, stage, pattern, **values):
     return gather.shard(made_for(wildcards, stage, pattern, scatteritem="{scatteritem}", **values))
+
+
+def download_settings():
+    """What of the section `download` shows in what it leaves: from where it came, and how, does not."""
+    download = CONFIG.download
+    settings = {name: getattr(download, name) for name in ("voc_md5", "sbd_md5", "masks", "trainaug_count")}
+    return json.dumps(settings)
+
+
+def require_voc_root(wildcards):
+    """No input, but a last look before VOC is fetched: has it a place to go to?"""
+    if GENERATED:
+        raise WorkflowError(
+            "dataset.kind: demo, but `download` is for VOC 2012; set it to voc, with a root of its own"
+        )
+    checked(runs.require_folders, [ROOT])
+    return []
 
 
 def table_settings(split):

@@ -17,6 +17,26 @@ rule demo:
         "ecsnet demo --settings {params.settings:q} --root {ROOT:q} --out {output:q} 2>&1 | tee {log}"
 
 
+# Only when asked for. Its stamp is its only declared output, for the reason that the demo's is. No retries of
+# Snakemake's: the stage tries again by itself, from where it broke off, and what it gives up is for a person.
+rule download:
+    input:
+        require_voc_root,
+    output:
+        f"{ROOT}/download.json",
+    log:
+        f"{LOGS}/download.log",
+    benchmark:
+        f"{LOGS}/download.benchmark.tsv"
+    retries: 0
+    localrule: True
+    params:
+        settings=download_settings(),
+        code=code("download"),
+    shell:
+        "ecsnet download --settings {DOWNLOAD:q} --root {ROOT:q} --out {output:q} 2>&1 | tee {log}"
+
+
 rule fetch_weights:
     output:
         "resources/weights/{name}-{source}.safetensors",

@@ -54,6 +54,7 @@ rule erase:
 rule evidence:
     input:
         **TRAIN,
+        weights=made_by("train_cam", rules.train_cam.output.weights),
         maps=made_by("erase", rules.erase.output),
     output:
         f"{RESULTS}{{variant}}/evidence/{{scatteritem}}.npz",
@@ -71,7 +72,7 @@ rule evidence:
         code=code("evidence"),
     shell:
         "ecsnet evidence --settings {params.settings:q} --images {input.images} --classes {input.classes}"
-        " --root {ROOT:q} --maps {input.maps} --shard {wildcards.scatteritem} --out {output}"
+        " --root {ROOT:q} --weights {input.weights} --maps {input.maps} --shard {wildcards.scatteritem} --out {output}"
         " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
 
 
