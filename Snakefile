@@ -3,6 +3,7 @@
 #   snakemake --cores 8 --resources gpu=2                      VOC 2012, config/config.yaml
 #   snakemake --cores 2 --configfile config/demo.yaml          the generated data set
 #   snakemake supervised --cores 8 --resources gpu=2           and the fully supervised bound
+#   snakemake ablation --cores 8 --resources gpu=2             what each step is worth
 #
 # A stage is one rule, one module ecsnet/<stage>.py, one section of the configuration, one folder
 # of results and one of logs, all with the same name.
@@ -24,6 +25,7 @@ scattergather:
 wildcard_constraints:
     scatteritem=r"\d+-of-\d+",
     round=r"\d+",
+    variant="|".join(VARIANTS.folders()),
 
 
 report: "workflow/report/workflow.rst"

@@ -21,6 +21,9 @@ FILES = {
 TEXTS = {"masks": "folder of masks", "only": "list of masks", "split": "list that is scored"}
 """Params that are plain texts."""
 
+LISTS = {"rows": "the rows of the table"}
+"""Params that are lists, too long to be told."""
+
 
 def params_changes(section: str, before: Sequence[Any], after: dict[str, Any]) -> list[str]:
     """Texts for what differs between a rule's params of its last run, which have no names, and now."""
@@ -32,10 +35,11 @@ def params_changes(section: str, before: Sequence[Any], after: dict[str, Any]) -
         texts += code_changes(_table(old.get("code")), _table(after["code"]))
     if "files" in after:
         texts += files_changes("absent" if "absent" in before else old.get("files", ""), after["files"])
+    texts += [f"{text} changed" for name, text in LISTS.items() if name in after]
     plain = [value for value in before if _kind(value) == "text" and value != "absent"]
     was = f": {plain[0]} →" if len(plain) == 1 else " is now"
     for name, value in after.items():
-        if name not in ("settings", "code", "files"):
+        if name not in ("settings", "code", "files", *LISTS):
             texts.append(f"{TEXTS.get(name, name)}{was} {value}".replace("--list-name ", ""))
     return texts
 

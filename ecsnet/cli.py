@@ -73,10 +73,14 @@ ARGUMENTS = {
     "val_truth": Argument("table of the validation images' true masks"),
     "histories": Argument("loss tables of trainings", many=True),
     "scores": Argument("score files", many=True),
+    "rows": Argument("row of the table and seed, as cam/0, for each file of counts", str, many=True),
+    "counts": Argument("pixel counts of images, by score", many=True),
     "tables": Argument("label tables of shards", many=True),
     "masks": Argument("folder of true masks under the data root", str),
     "list_name": Argument("only the images of this list", str),
-    "what": Argument("what is scored: cam, cam_refined, ecs_labels, filtered_labels, val, supervised", str),
+    "what": Argument(
+        "what is scored: cam, cam_refined, evidence, ecs_labels, filtered_labels, val, supervised", str
+    ),
     "split": Argument("train or val; for score, the name of the list that is scored", str),
     "source": Argument("what is scored: shards or a label table", many=True),
     "name": Argument("timm's name of the network", str),
@@ -90,6 +94,8 @@ ARGUMENTS = {
     "out_classes": Argument("class names to write"),
     "out_problems": Argument("table of problems to write"),
     "out_confusion": Argument("confusion matrix to write"),
+    "out_counts": Argument("pixel counts of each image to write"),
+    "out_iou": Argument("table of IoU by class to write"),
 }
 
 
@@ -157,7 +163,7 @@ STAGES = {
     "score": Stage(
         settings.Score,
         "score labels or predictions",
-        "what split source truth classes root out out_confusion",
+        "what split source truth classes root out out_confusion out_counts",
     ),
     "summary": Stage(None, "gather the scores in one table", "scores out"),
     "figures": Stage(
@@ -165,6 +171,11 @@ STAGES = {
         "draw pictures of a run",
         "images val_images classes root erase evidence ecs_labels filtered predictions truth val_truth "
         "histories scores out",
+    ),
+    "ablation": Stage(
+        settings.Ablation,
+        "compare the steps of the method, with intervals",
+        "rows counts classes out out_iou",
     ),
 }
 
@@ -176,6 +187,7 @@ OPTIONAL = {
     ("check_masks", "list_name"),
     ("train_cam", "imagenet"),
     ("train_segmenter", "imagenet"),
+    ("figures", "ecs_labels"),
     ("figures", "truth"),
     ("figures", "val_truth"),
 }

@@ -29,7 +29,7 @@ class Stages:
     truth: LabelTable | None
     erase: ShardReader
     evidence: ShardReader
-    ecs_labels: ShardReader
+    ecs_labels: ShardReader | None
     filtered: LabelTable
 
 
@@ -42,7 +42,7 @@ def run(
     root: Path,
     erase: list[Path],
     evidence: list[Path],
-    ecs_labels: list[Path],
+    ecs_labels: list[Path] | None,
     filtered: Path,
     predictions: Path,
     truth: Path | None,
@@ -58,7 +58,8 @@ def run(
         images, val_images: image tables, their paths relative to `root`.
         classes: file with the class names.
         root: data root.
-        erase, evidence, ecs_labels: shards of the stages of that name (of the last round).
+        erase, evidence, ecs_labels: shards of the stages of that name (of the last round); ecs_labels
+            are None where the evidence itself is filtered.
         filtered, predictions: label tables, their paths relative to their own folders.
         truth, val_truth: tables of true masks, relative to `root`; None leaves the truth out.
         histories: history.csv of each training.
@@ -70,13 +71,13 @@ def run(
         LabelTable(truth, root) if truth else None,
         ShardReader(erase),
         ShardReader(evidence),
-        ShardReader(ecs_labels),
+        ShardReader(ecs_labels) if ecs_labels else None,
         LabelTable(filtered, filtered.parent),
     )
     shown = [record for record in read_images(images, names) if not stages.truth or record.id in stages.truth]
     panels = [_panel(record, root, stages) for record in spread(shown, settings.panels)]
     titles = ["image", *(["truth"] if truth else []), "CAM", "erased image", "CAM of the rest"]
-    titles += ["evidence label", "ECS label", "filtered label"]
+    titles += ["evidence label", *(["ECS label"] if ecs_labels else []), "filtered label"]
     plots.draw_sheet(out / "panels.png", panels, titles, ["background", *names], PANEL_BOX)
 
     masks = LabelTable(val_truth, root) if val_truth else None
@@ -130,15 +131,17 @@ def _panel(record: ImageRecord, root: Path, stages: Stages) -> Entry:
     pictures = [photo]
     if stages.truth:
         pictures.append(plots.label_overlay(photo, stages.truth.get(record.id)))
-    scores, present = (stages.ecs_labels.get(record.id, name) for name in ("scores", "classes"))
     pictures += [
         plots.heat_overlay(photo, stages.erase.get(record.id, "cam").max(0)),
         plots.erased_picture(photo, stages.erase.get(record.id, "region")),
         plots.heat_overlay(photo, stages.erase.get(record.id, "erased_cam").max(0)),
         plots.label_overlay(photo, stages.evidence.get(record.id, "label")),
-        plots.label_overlay(photo, argmax_labels(scores, present, record.height, record.width)),
-        plots.label_overlay(photo, stages.filtered.get(record.id)),
     ]
+    if stages.ecs_labels:
+        scores, present = (stages.ecs_labels.get(record.id, name) for name in ("scores", "classes"))
+        label = argmax_labels(scores, present, record.height, record.width)
+        pictures.append(plots.label_overlay(photo, label))
+    pictures.append(plots.label_overlay(photo, stages.filtered.get(record.id)))
     return Entry(record.id, record.tags, pictures)
 
 

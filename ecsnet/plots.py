@@ -27,6 +27,7 @@ MEAN_COLOR = np.array((124, 116, 104), np.uint8)
 BAR_COLORS = {
     "cam": "#bdbdbd",
     "cam_refined": "#9ecae1",
+    "evidence": "#6baed6",
     "ecs_labels": "#4292c6",
     "filtered_labels": "#08306b",
     "val": "#d55e00",

@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import UserError
 from .palette import IGNORE
+from .store import ShardReader, ShardWriter
 
 
 def count_pixels(truth: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -125,7 +126,7 @@ class ScoreRecord:
     """The result of scoring one kind of label.
 
     Attributes:
-        what: the kind: cam, cam_refined, ecs_labels, filtered_labels, val or supervised.
+        what: the kind, one of `score.WHATS`.
         split: name of the list of images.
         images: how many there are.
         metrics: by name, in percent (best_threshold: in [0, 1]); None where no pixel defines it.
@@ -165,6 +166,34 @@ def read_score(path: Path) -> ScoreRecord:
         raise UserError(
             f"{path}: not a readable score ({error}); delete it and run snakemake again"
         ) from None
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What `count_pixels` found in each image of a list.
+
+    Attributes:
+        split: name of the list.
+        ids: of the images.
+        counts: int32 [N, C + 1, C + 2].
+    """
+
+    split: str
+    ids: list[str]
+    counts: np.ndarray
+
+
+def write_image_counts(path: Path, split: str, ids: list[str], counts: np.ndarray) -> None:
+    """Write `ImageCounts` as an npz file; resampled without any mask, they give a score its interval."""
+    with ShardWriter(path) as writer:
+        writer.add("images", split=np.array([split]), ids=np.array(ids), counts=counts)
+
+
+def read_image_counts(path: Path) -> ImageCounts:
+    """Read what `write_image_counts` wrote; raises `UserError` if the file is damaged."""
+    reader = ShardReader([path])
+    split, ids, counts = (reader.get("images", name) for name in ("split", "ids", "counts"))
+    return ImageCounts(str(split[0]), ids.tolist(), counts)
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float | None]:

@@ -325,6 +325,12 @@ class EcsLabels(Views):
 class FilterLabels:
     """Which pixels of ECS-Net's labels are reliable enough to train on."""
 
+    source: str = setting(
+        "ecs_labels",
+        "what is filtered. ecs_labels: ECS-Net's labels. evidence: the evidence itself; with evidence.erased "
+        "false, the baseline without ECS-Net",
+        choices=("ecs_labels", "evidence"),
+    )
     drop_share: float = setting(
         0.1,
         "share of each class's own pixels, the least confident ones, that is ignored; by class, so "
@@ -418,6 +424,21 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """`snakemake ablation`: what each step and each rule of the method is worth."""
+
+    seeds: tuple[int, ...] = setting(
+        (0,),
+        "seeds of all trainings; the run's own `seed` among them costs no training",
+        low=0,
+        high=MAX_SEED,
+    )
+    resamples: int = setting(
+        1000, "resamplings of the images, from which the 95 % intervals come", low=10, high=10000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runtime:
     """How to run: a change here reruns nothing. Results are the same up to rounding."""
 
@@ -476,6 +497,7 @@ class Config:
     score: Score = setting(Score, "9. score labels and predictions")
     supervised: Supervised = setting(Supervised, "the fully supervised bound")
     figures: Figures = setting(Figures, "10. pictures of the run")
+    ablation: Ablation = setting(Ablation, "11. what each step is worth, on demand")
     runtime: Runtime = setting(Runtime, "how to run; changes no result")
 
 
@@ -556,6 +578,8 @@ def _section_checks(section: Any, where: str) -> list[str]:
             return []
         problem = f"{show(section.name)} is no name that timm has; timm.list_models() lists them"
         return [f"{prefix}name: {problem}"]
+    if isinstance(section, Ablation):
+        return _seed_checks(section.seeds, f"{prefix}seeds")
     problems = []
     if hasattr(section, "backbone"):
         problems += _section_checks(section.backbone, f"{prefix}backbone")
@@ -592,6 +616,12 @@ def _class_checks(classes: tuple[str, ...], path: str) -> list[str]:
         if name != name.strip() or any(sign in name for sign in ";/\\"):
             problems.append(f"{path}: {show(name)} is no name; leave out slashes, semicolons, outer spaces")
     return problems
+
+
+def _seed_checks(seeds: tuple[int, ...], path: str) -> list[str]:
+    repeated = sorted(seed for seed, count in Counter(seeds).items() if count > 1)
+    listed = ", ".join(map(str, repeated))
+    return [f"{path}: {listed} stand more than once; keep one of each"] if repeated else []
 
 
 def _inherited_given(values: Any) -> list[str]:

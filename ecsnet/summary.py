@@ -48,7 +48,7 @@ def format_table(path: Path) -> str:
     lines = [["what", "split", *METRICS]]
     for what, split in dict.fromkeys((row[0], row[1]) for row in rows):
         lines.append([what, split, *(values.get((what, metric)) or "–" for metric in METRICS)])
-    text = _align(lines)
+    text = align(lines)
     if ("val", RATIO) in values:
         text += f"\nval reaches {values['val', RATIO]} % of supervised"
     return text
@@ -71,7 +71,7 @@ def _ratio(records: list[ScoreRecord]) -> list[dict[str, str | float | None]]:
     return [{"what": "val", "split": split, "metric": RATIO, "value": 100 * found / bound}]
 
 
-def _align(lines: list[list[str]]) -> str:
+def align(lines: list[list[str]]) -> str:
     """Columns of equal width: two of text to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

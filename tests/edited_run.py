@@ -66,7 +66,7 @@ class EditedRun:
         self._planner.stdin.write(json.dumps(request) + "\n")
         self._planner.stdin.flush()
         assert self._planner.stdout.readline() == "0\n", output.read_text()
-        return _jobs_planned(output.read_text())
+        return jobs_planned(output.read_text())
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
         """Run the folder's own Snakefile, on the folder's own `ecsnet`; targets come first."""
@@ -242,7 +242,7 @@ def dump(config: dict) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def _jobs_planned(output: str) -> Counter:
+def jobs_planned(output: str) -> Counter:
     if "Nothing to be done" in output:
         return Counter()
     table = output.split("Job stats:")[-1].split("\n\n")[0]

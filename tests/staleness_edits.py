@@ -153,6 +153,7 @@ PLANNING = {
     "schema",
     "settings",
     "stopping",
+    "variants",
     "voc",
     "why",
 }
@@ -290,6 +291,7 @@ EDITS = {
     "`filter_labels.drop_share` and `filter_labels.agreement` swapped": swapped(
         "filter_labels", "drop_share", "agreement"
     ),
+    "`filter_labels.source` changed to evidence": setting("filter_labels.source", "evidence"),
     "`train_segmenter.atrous_rates`: entries swapped": turned("train_segmenter.atrous_rates"),
     "`predict.scales` changed": setting("predict.scales", [1.5]),
     "`score.cam_threshold` changed": setting("score.cam_threshold", 0.2),
@@ -303,6 +305,9 @@ EDITS = {
         setting("supervised.enabled", False), setting("supervised.masks", "Masks")
     ),
     "`figures.panels` and `figures.columns` swapped": swapped("figures", "panels", "columns"),
+    "`ablation.seeds` and `ablation.resamples` changed": setting(
+        "ablation", {"seeds": [0, 3], "resamples": 50}
+    ),
     "every key of `runtime` changed": setting("runtime", EVERY_RUNTIME),
     "comments and blank lines": rewritten(commented),
     "the order of keys and sections": rewritten(lambda config: dump(reordered(config))),

@@ -52,12 +52,15 @@ LINES = {
     f" --out OUT/predict.csv --settings '{{\"scales\": [1.0]}}' --runtime '{RUNTIME}'",
     "gather_labels": "--tables DATA/predict.csv --folder DATA/predict --out OUT/predict.csv",
     "score": "--what ecs_labels --split train --source DATA/ecs_labels.npz --truth DATA/masks.csv"
-    " --classes DATA/classes.txt --root DATA --out OUT/score.json --out-confusion OUT/confusion.csv",
+    " --classes DATA/classes.txt --root DATA --out OUT/score.json --out-confusion OUT/confusion.csv"
+    " --out-counts OUT/counts.npz",
     "summary": "--scores DATA/score.json --out OUT/summary.csv",
     "figures": "--settings '{\"panels\": 1}' --images DATA/train.csv --val-images DATA/val.csv"
     " --classes DATA/classes.txt --root DATA --erase DATA/erase.npz --evidence DATA/evidence.npz"
     " --ecs-labels DATA/ecs_labels.npz --filtered DATA/filter_labels.csv --predictions DATA/predict.csv"
     " --truth DATA/masks.csv --histories DATA/history.csv --scores DATA/score.json --out OUT/figures",
+    "ablation": "--rows cam/0 --counts DATA/counts.npz --classes DATA/classes.txt --out OUT/ablation.csv"
+    " --out-iou OUT/ablation_iou.csv",
 }
 """A command for each stage; DATA is the folder of the fixture, OUT where the test wants the results."""
 

@@ -80,6 +80,11 @@ def test_without_truth_nothing_is_missing_but_its_column(tmp_path):
     assert sheets["iou"].size == sheets["confusion"].size == (500, 100)  # a note that nothing is scored
 
 
+def test_without_ecs_net_its_labels_have_no_column(tmp_path):
+    sheets = draw(make_run(tmp_path), ecs_labels=None)
+    assert sheets["panels"].width == 7 * (figures.PANEL_BOX[0] + plots.GAP) + plots.GAP
+
+
 def test_same_bytes_again(tmp_path):
     run = make_run(tmp_path)
     draw(run)

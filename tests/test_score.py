@@ -6,7 +6,7 @@ from tiny_run import CLASSES, TRUTH, TinyRun, make_run
 from ecsnet import score
 from ecsnet.errors import UserError
 from ecsnet.palette import write_mask
-from ecsnet.scoring import ScoreRecord, read_score
+from ecsnet.scoring import ScoreRecord, all_pixels, read_image_counts, read_score
 from ecsnet.settings import Score
 from ecsnet.store import ShardWriter
 
@@ -24,7 +24,8 @@ def score_run(run: TinyRun, what: str, source, settings=None, **more) -> ScoreRe
     out = run.folder / "score" / f"{what}.json"
     arguments = {
         "what": what, "split": "train", "source": source, "truth": run.truth, "classes": run.classes,
-        "root": run.root, "out": out, "out_confusion": out.with_name(f"{what}_confusion.csv"), **more,
+        "root": run.root, "out": out, "out_confusion": out.with_name(f"{what}_confusion.csv"),
+        "out_counts": out.with_name(f"{what}_counts.npz"), **more,
     }  # fmt: skip
     score.run(settings or Score(), **arguments)
     return read_score(out)
@@ -91,13 +92,71 @@ def test_confusion_table_names_the_classes(run):
     assert table.loc["cow", "cat"] == 0
 
 
+def test_labels_for_ecs_net_with_what_the_noise_rule_ignores(run):
+    record = score_run(run, "evidence", run.shards["evidence"])
+    # the labels ignore what the truth ignores, and nothing else
+    assert record.metrics == {"miou": 100, "miou_kept": 100, "coverage": 100, "accuracy_kept": 100}
+    labels = {image_id: mask.copy() for image_id, mask in TRUTH.items()}
+    labels["t2"][0, :2] = 255
+    with ShardWriter(run.folder / "ignoring.npz") as shard:
+        for image_id, label in labels.items():
+            shard.add(image_id, label=label)
+    record = score_run(run, "evidence", [run.folder / "ignoring.npz"])
+    assert record.metrics["coverage"] == pytest.approx(100 * (SCORED - 2) / SCORED, abs=1e-4)
+    assert record.metrics["accuracy_kept"] == record.metrics["miou_kept"] == 100
+    assert record.iou["dog"] == pytest.approx(100 * 4 / 6, abs=1e-4)
+
+
+def uneven_maps(run: TinyRun) -> list:
+    """Maps with which every threshold gives other labels."""
+    generator = np.random.default_rng(0)
+    with ShardWriter(run.folder / "uneven.npz") as shard:
+        for image_id, mask in TRUTH.items():
+            present = np.array([1, 2], np.uint8)
+            shard.add(image_id, classes=present, cam=generator.random((2, *mask.shape), np.float32))
+    return [run.folder / "uneven.npz"]
+
+
+def source_of(run: TinyRun, what: str) -> list:
+    if what == "cam":
+        return uneven_maps(run)
+    stage = {"cam_refined": "evidence"}.get(what, what)
+    if stage in run.shards:
+        return run.shards[stage]
+    labels = {**without_border(TRUTH), "t3": TRUTH["t3"][:, ::-1].copy()}
+    return [run.write_labels(what, labels)]
+
+
+@pytest.mark.parametrize("what", score.WHATS)
+def test_counts_of_the_images_add_up_to_the_confusion_matrix(run, what):
+    record = score_run(run, what, source_of(run, what))
+    counts = read_image_counts(run.folder / "score" / f"{what}_counts.npz")
+    assert (counts.split, counts.ids) == ("train", ["t1", "t2", "t3"])
+    assert counts.counts.dtype == np.int32
+    assert counts.counts.shape == (3, len(CLASSES) + 1, len(CLASSES) + 2)
+    assert all_pixels(counts.counts.sum(0)).tolist() == record.confusion
+    for image_id, one in zip(counts.ids, counts.counts, strict=True):
+        truth = TRUTH[image_id][TRUTH[image_id] != 255]
+        assert one.sum(1).tolist() == np.bincount(truth, minlength=4).tolist()
+
+
+def test_damaged_counts_are_named(run):
+    score_run(run, "cam", run.shards["erase"])
+    path = run.folder / "score" / "cam_counts.npz"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"cam_counts\.npz: damaged or cut off"):
+        read_image_counts(path)
+
+
 @pytest.mark.parametrize("what", ["cam", "filtered_labels"])
 def test_any_number_of_threads_gives_the_same_bytes(run, what):
     source = run.shards["erase"] if what == "cam" else [run.write_labels("filtered", TRUTH)]
     texts = []
     for threads in (1, 2, 7):
         score_run(run, what, source, threads=threads)
-        texts.append((run.folder / "score" / f"{what}.json").read_bytes())
+        files = sorted((run.folder / "score").glob(f"{what}*"))
+        texts.append(tuple(file.read_bytes() for file in files))
+        assert len(files) == 3
     assert len(set(texts)) == 1
 
 

@@ -307,6 +307,7 @@ HARMLESS = (
     r"log(\.\w+)?",  # below logs/<run>
     r"(input|output)(\.\w+)?",  # below results/<run>
     r"params\.folder",  # likewise
+    r"params\.ecs_labels",  # inputs, where there are any
     r"RESULTS",
     r"wildcards\.(scatteritem|round|what)",  # constrained
     r"params\.(only|imagenet)",  # options, quoted where they are made

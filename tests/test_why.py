@@ -313,6 +313,8 @@ def test_texts_and_unknown_records():
         "folder of masks is now c",
         "list of masks is now d",
     ]
+    rows = changes.params_changes("ablation", [["cam/0"]], {"rows": ["cam/0", "cam/1"]})
+    assert rows == ["the rows of the table changed"]
     code = '{"ecsnet/erase.py": "1"}'
     assert changes.params_changes("erase", ["e52279ce6aa6a79e"], {"code": code}) == ["its code changed"]
     files = '{"lists": "2 a", "masks": "2 b"}'

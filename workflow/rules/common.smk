@@ -18,6 +18,7 @@ try:
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
     from ecsnet.settings import parse_config, section_json
+    from ecsnet.variants import SOURCES, Variants
     from ecsnet.voc import tag_source
 except ModuleNotFoundError as error:
     raise WorkflowError(
@@ -79,13 +80,39 @@ RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
 GENERATED = CONFIG.dataset.kind == "demo"
 
 
+# The ablation's variants of the run go through the same rules, by the wildcard `variant`: empty for the run
+# itself, else the folder of what is the variant's own.
+VARIANTS = Variants(CONFIG)
+
+
 def section(name):
     """A stage's settings, as one JSON text with sorted keys.
 
     Snakemake compares params as a set of values without names, so that two swapped values would go
     unnoticed if each were a param of its own.
     """
-    return section_json(CONFIG, name)
+    return lambda wildcards: VARIANTS.settings(wildcards.get("variant", ""), name)
+
+
+def made_by(stage, pattern):
+    """Input: a result of a stage, in the folder of the variant that makes it for this one."""
+    return lambda wildcards: made_for(wildcards, stage, pattern)
+
+
+def shards_by(stage, pattern):
+    """Input: all shards of a stage, as in `made_by`."""
+    return lambda wildcards: shards_for(wildcards, stage, pattern)
+
+
+def made_for(wildcards, stage, pattern, **values):
+    """A file by its pattern; without a round, that of the last one."""
+    values = {"round": CONFIG.rounds, **dict(wildcards.items()), **values}
+    owner = VARIANTS.owner(values["variant"], stage, int(values["round"]))
+    return str(pattern).format(**{**values, "variant": owner})
+
+
+def shards_for(wildcards, stage, pattern, **values):
+    return gather.shard(made_for(wildcards, stage, pattern, scatteritem="{scatteritem}", **values))
 
 
 def download_settings():
@@ -158,12 +185,3 @@ def imagenet_option(files):
 def list_option(name):
     """The option that restricts true masks to a list."""
     return f"--list-name {shlex.quote(name)}" if name else ""
-
-
-def round_folder(stage, number):
-    return f"{RESULTS}/{stage}/round{number}"
-
-
-def last_labels():
-    """The labels that are filtered and scored: those of the last round."""
-    return f"{round_folder('ecs_labels', CONFIG.rounds)}/{{scatteritem}}.npz"

@@ -6,12 +6,12 @@ rule train_cam:
         **TRAIN,
         imagenet=weights_of(CONFIG.train_cam.backbone),
     output:
-        weights=f"{RESULTS}/train_cam/weights.safetensors",
-        history=f"{RESULTS}/train_cam/history.csv",
+        weights=f"{RESULTS}{{variant}}/train_cam/weights.safetensors",
+        history=f"{RESULTS}{{variant}}/train_cam/history.csv",
     log:
-        f"{LOGS}/train_cam.log",
+        f"{LOGS}{{variant}}/train_cam.log",
     benchmark:
-        f"{LOGS}/train_cam.benchmark.tsv"
+        f"{LOGS}{{variant}}/train_cam.benchmark.tsv"
     threads: 8
     resources:
         gpu=CARDS,
@@ -30,13 +30,13 @@ rule train_cam:
 rule erase:
     input:
         images=TRAIN["images"],
-        weights=rules.train_cam.output.weights,
+        weights=made_by("train_cam", rules.train_cam.output.weights),
     output:
-        f"{RESULTS}/erase/{{scatteritem}}.npz",
+        f"{RESULTS}{{variant}}/erase/{{scatteritem}}.npz",
     log:
-        f"{LOGS}/erase/{{scatteritem}}.log",
+        f"{LOGS}{{variant}}/erase/{{scatteritem}}.log",
     benchmark:
-        f"{LOGS}/erase/{{scatteritem}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/erase/{{scatteritem}}.benchmark.tsv"
     threads: 4
     resources:
         gpu=1,
@@ -54,14 +54,14 @@ rule erase:
 rule evidence:
     input:
         **TRAIN,
-        weights=rules.train_cam.output.weights,
-        maps=rules.erase.output,
+        weights=made_by("train_cam", rules.train_cam.output.weights),
+        maps=made_by("erase", rules.erase.output),
     output:
-        f"{RESULTS}/evidence/{{scatteritem}}.npz",
+        f"{RESULTS}{{variant}}/evidence/{{scatteritem}}.npz",
     log:
-        f"{LOGS}/evidence/{{scatteritem}}.log",
+        f"{LOGS}{{variant}}/evidence/{{scatteritem}}.log",
     benchmark:
-        f"{LOGS}/evidence/{{scatteritem}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/evidence/{{scatteritem}}.benchmark.tsv"
     threads: 4
     resources:
         gpu=1,
@@ -76,15 +76,21 @@ rule evidence:
         " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
 
 
+ECS_WEIGHTS = f"{RESULTS}{{variant}}/train_ecs/round{{round}}/weights.safetensors"
+ECS_LABELS = f"{RESULTS}{{variant}}/ecs_labels/round{{round}}/{{scatteritem}}.npz"
+
+
 def start_of_round(wildcards):
     """The network that a round starts from, and the labels that it learns from."""
-    number = int(wildcards.round)
-    if number == 1:
-        return {"weights": rules.train_cam.output.weights, "labels": gather.shard(rules.evidence.output)}
-    before = number - 1
+    before = int(wildcards.round) - 1
+    if before == 0:
+        return {
+            "weights": made_for(wildcards, "train_cam", rules.train_cam.output.weights),
+            "labels": shards_for(wildcards, "evidence", rules.evidence.output),
+        }
     return {
-        "weights": f"{round_folder('train_ecs', before)}/weights.safetensors",
-        "labels": gather.shard(f"{round_folder('ecs_labels', before)}/{{scatteritem}}.npz"),
+        "weights": made_for(wildcards, "train_ecs", ECS_WEIGHTS, round=before),
+        "labels": shards_for(wildcards, "ecs_labels", ECS_LABELS, round=before),
     }
 
 
@@ -92,14 +98,14 @@ rule train_ecs:
     input:
         unpack(start_of_round),
         images=TRAIN["images"],
-        regions=gather.shard(rules.erase.output),
+        regions=shards_by("erase", rules.erase.output),
     output:
-        weights=f"{RESULTS}/train_ecs/round{{round}}/weights.safetensors",
-        history=f"{RESULTS}/train_ecs/round{{round}}/history.csv",
+        weights=ECS_WEIGHTS,
+        history=f"{RESULTS}{{variant}}/train_ecs/round{{round}}/history.csv",
     log:
-        f"{LOGS}/train_ecs/round{{round}}.log",
+        f"{LOGS}{{variant}}/train_ecs/round{{round}}.log",
     benchmark:
-        f"{LOGS}/train_ecs/round{{round}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/train_ecs/round{{round}}.benchmark.tsv"
     threads: 8
     resources:
         gpu=CARDS,
@@ -118,15 +124,15 @@ rule train_ecs:
 rule ecs_labels:
     input:
         images=TRAIN["images"],
-        weights=rules.train_ecs.output.weights,
-        evidence=rules.evidence.output,
-        regions=rules.erase.output,
+        weights=made_by("train_ecs", ECS_WEIGHTS),
+        evidence=made_by("evidence", rules.evidence.output),
+        regions=made_by("erase", rules.erase.output),
     output:
-        f"{RESULTS}/ecs_labels/round{{round}}/{{scatteritem}}.npz",
+        ECS_LABELS,
     log:
-        f"{LOGS}/ecs_labels/round{{round}}/{{scatteritem}}.log",
+        f"{LOGS}{{variant}}/ecs_labels/round{{round}}/{{scatteritem}}.log",
     benchmark:
-        f"{LOGS}/ecs_labels/round{{round}}/{{scatteritem}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/ecs_labels/round{{round}}/{{scatteritem}}.benchmark.tsv"
     threads: 4
     resources:
         gpu=1,
@@ -142,22 +148,31 @@ rule ecs_labels:
         " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
 
 
+LABELS = {"ecs_labels": ECS_LABELS, "evidence": rules.evidence.output}
+
+
+def labels_to_filter(wildcards):
+    """ECS-Net's labels of the last round; for the baseline without it, the evidence."""
+    source = VARIANTS.source(wildcards.variant)
+    return shards_for(wildcards, source, LABELS[source])
+
+
 rule filter_labels:
     input:
         **TRAIN,
-        labels=gather.shard(last_labels()),
-        evidence=gather.shard(rules.evidence.output),
+        labels=labels_to_filter,
+        evidence=shards_by("evidence", rules.evidence.output),
     output:
-        table=f"{RESULTS}/filter_labels.csv",
+        table=f"{RESULTS}{{variant}}/filter_labels.csv",
         kept=report(
-            f"{RESULTS}/filter_labels/kept.csv",
+            f"{RESULTS}{{variant}}/filter_labels/kept.csv",
             category="Labels",
             caption="../report/kept.rst",
         ),
     log:
-        f"{LOGS}/filter_labels.log",
+        f"{LOGS}{{variant}}/filter_labels.log",
     benchmark:
-        f"{LOGS}/filter_labels.benchmark.tsv"
+        f"{LOGS}{{variant}}/filter_labels.benchmark.tsv"
     threads: 8
     resources:
         mem_mb=growing(8000),

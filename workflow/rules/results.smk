@@ -1,13 +1,20 @@
 # Scores, tables, pictures: what a person looks at.
 
-SOURCES = {
-    "cam": gather.shard(rules.erase.output),
-    "cam_refined": gather.shard(rules.evidence.output),
-    "ecs_labels": gather.shard(last_labels()),
-    "filtered_labels": rules.filter_labels.output.table,
-    "val": f"{RESULTS}/predict.csv",
-    "supervised": f"{RESULTS}/supervised/predict.csv",
+RESULT_OF = {
+    "erase": rules.erase.output,
+    "evidence": rules.evidence.output,
+    "ecs_labels": ECS_LABELS,
+    "filter_labels": rules.filter_labels.output.table,
+    "predict": rules.gather_variant.output,
+    "predict_supervised": rules.gather_supervised.output,
 }
+
+
+def scored(wildcards):
+    """What is scored: the shards of a stage, or its table of label images."""
+    stage = SOURCES[wildcards.what]
+    shards = stage in ("erase", "evidence", "ecs_labels")
+    return (shards_for if shards else made_for)(wildcards, stage, RESULT_OF[stage])
 
 
 def split_of(what):
@@ -21,16 +28,17 @@ def list_of(what):
 
 rule score:
     input:
-        source=lambda wildcards: SOURCES[wildcards.what],
+        source=scored,
         truth=lambda wildcards: f"{RESULTS}/check_masks/{split_of(wildcards.what)}.csv",
         classes=TRAIN["classes"],
     output:
-        score=f"{RESULTS}/score/{{what}}.json",
-        confusion=f"{RESULTS}/score/{{what}}_confusion.csv",
+        score=f"{RESULTS}{{variant}}/score/{{what}}.json",
+        confusion=f"{RESULTS}{{variant}}/score/{{what}}_confusion.csv",
+        counts=f"{RESULTS}{{variant}}/score/{{what}}_counts.npz",
     log:
-        f"{LOGS}/score/{{what}}.log",
+        f"{LOGS}{{variant}}/score/{{what}}.log",
     benchmark:
-        f"{LOGS}/score/{{what}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/score/{{what}}.benchmark.tsv"
     wildcard_constraints:
         what="|".join(SOURCES),
     threads: 4
@@ -44,12 +52,20 @@ rule score:
     shell:
         "ecsnet score --settings {params.settings:q} --what {wildcards.what} --split {params.split:q}"
         " --source {input.source} --truth {input.truth} --classes {input.classes} --root {ROOT:q}"
-        " --out {output.score} --out-confusion {output.confusion} --threads {threads} 2>&1 | tee {log}"
+        " --out {output.score} --out-confusion {output.confusion} --out-counts {output.counts}"
+        " --threads {threads} 2>&1 | tee {log}"
 
 
-SCORES = [
-    f"{RESULTS}/score/{what}.json" for what in SOURCES if what != "supervised" or CONFIG.supervised.enabled
-]
+WITH_ECS = VARIANTS.source("") == "ecs_labels"
+# the kinds of a run's summary; labels for ECS-Net alone, with what the noise rule ignores, are the ablation's
+WHATS = [what for what in SOURCES if what != "evidence" and (what != "ecs_labels" or WITH_ECS)]
+
+
+def scores_of(whats):
+    return expand(rules.score.output.score, what=whats, variant="")
+
+
+SCORES = scores_of(what for what in WHATS if what != "supervised" or CONFIG.supervised.enabled)
 
 
 rule summary:
@@ -70,7 +86,7 @@ rule summary:
 
 use rule summary as summary_supervised with:
     input:
-        expand(rules.score.output.score, what=SOURCES),
+        scores_of(WHATS),
     output:
         report(f"{RESULTS}/supervised/summary.csv", category="Scores", caption="../report/summary.rst"),
     log:
@@ -86,10 +102,11 @@ rule supervised:
         rules.summary.output if CONFIG.supervised.enabled else rules.summary_supervised.output,
 
 
+ROUNDS = range(1, CONFIG.rounds + 1) if WITH_ECS else []
 HISTORIES = [
-    rules.train_cam.output.history,
-    *expand(rules.train_ecs.output.history, round=range(1, CONFIG.rounds + 1)),
-    rules.train_segmenter.output.history,
+    *expand(rules.train_cam.output.history, variant=""),
+    *expand(rules.train_ecs.output.history, variant="", round=ROUNDS),
+    *expand(rules.train_segmenter.output.history, variant=""),
 ]
 
 
@@ -97,10 +114,10 @@ rule figures:
     input:
         **TRAIN,
         val_images=rules.prepare_val.output,
-        erase=gather.shard(rules.erase.output),
-        evidence=gather.shard(rules.evidence.output),
-        ecs_labels=gather.shard(last_labels()),
-        filtered=rules.filter_labels.output.table,
+        erase=gather.shard(rules.erase.output, variant=""),
+        evidence=gather.shard(rules.evidence.output, variant=""),
+        ecs_labels=gather.shard(ECS_LABELS, variant="", round=CONFIG.rounds) if WITH_ECS else [],
+        filtered=expand(rules.filter_labels.output.table, variant=""),
         predictions=f"{RESULTS}/predict.csv",
         truth=f"{RESULTS}/check_masks/train.csv",
         val_truth=f"{RESULTS}/check_masks/val.csv",
@@ -127,15 +144,42 @@ rule figures:
         settings=section("figures"),
         code=code("figures"),
         folder=f"{RESULTS}/figures",
+        ecs_labels=lambda wildcards, input: f"--ecs-labels {input.ecs_labels}" if WITH_ECS else "",
     shell:
         "ecsnet figures --settings {params.settings:q} --images {input.images} --val-images {input.val_images}"
         " --classes {input.classes} --root {ROOT:q} --erase {input.erase} --evidence {input.evidence}"
-        " --ecs-labels {input.ecs_labels} --filtered {input.filtered} --predictions {input.predictions}"
+        " {params.ecs_labels} --filtered {input.filtered} --predictions {input.predictions}"
         " --truth {input.truth} --val-truth {input.val_truth} --histories {input.histories}"
         " --scores {input.scores} --out {params.folder} 2>&1 | tee {log}"
 
 
 FIGURES = rules.figures.output
+
+
+# From counts of pixels alone: the masks were read by `score`.
+rule ablation:
+    input:
+        counts=lambda wildcards: [
+            f"{RESULTS}{variant}/score/{row.what}_counts.npz" for row, _, variant in VARIANTS.rows()
+        ],
+        classes=TRAIN["classes"],
+    output:
+        table=report(f"{RESULTS}/ablation.csv", category="Scores", caption="../report/ablation.rst"),
+        iou=report(f"{RESULTS}/ablation_iou.csv", category="Scores", caption="../report/ablation.rst"),
+    log:
+        f"{LOGS}/ablation.log",
+    benchmark:
+        f"{LOGS}/ablation.benchmark.tsv"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        settings=section("ablation"),
+        code=code("ablation"),
+        rows=lambda wildcards: [f"{row.name}/{seed}" for row, seed, _ in VARIANTS.rows()],
+    shell:
+        "ecsnet ablation --settings {params.settings:q} --rows {params.rows:q} --counts {input.counts}"
+        " --classes {input.classes} --out {output.table} --out-iou {output.iou} 2>&1 | tee {log}"
 
 
 def remove_resume_files():
@@ -146,16 +190,21 @@ def remove_resume_files():
 
 
 def print_results():
-    """The table of scores, and where everything is; after a run of single stages, only where."""
-    from ecsnet.summary import format_table  # pandas: not while planning
+    """The last table of scores, and where everything is; after a run of single stages, only where."""
+    from ecsnet import ablation, summary  # pandas: not while planning
 
-    tables = [Path(rules.summary.output[0]), Path(rules.summary_supervised.output[0])]
+    printers = {
+        Path(rules.summary.output[0]): summary.format_table,
+        Path(rules.summary_supervised.output[0]): summary.format_table,
+        Path(rules.ablation.output.table): ablation.format_table,
+    }
     scores = [Path(score) for score in SCORES]
     if all(score.exists() for score in scores):
         newest = max(score.stat().st_mtime for score in scores)
-        current = [table for table in tables if table.exists() and table.stat().st_mtime >= newest]
+        current = [table for table in printers if table.exists() and table.stat().st_mtime >= newest]
         if current:
-            print(format_table(max(current, key=lambda table: table.stat().st_mtime)))
+            last = max(current, key=lambda table: table.stat().st_mtime)
+            print(printers[last](last))
     print(
         f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: filter_labels, predict"
     )

@@ -4,15 +4,15 @@
 rule train_segmenter:
     input:
         **TRAIN,
-        labels=rules.filter_labels.output.table,
+        labels=made_by("filter_labels", rules.filter_labels.output.table),
         imagenet=weights_of(CONFIG.train_segmenter.backbone),
     output:
-        weights=f"{RESULTS}/train_segmenter/weights.safetensors",
-        history=f"{RESULTS}/train_segmenter/history.csv",
+        weights=f"{RESULTS}{{variant}}/train_segmenter/weights.safetensors",
+        history=f"{RESULTS}{{variant}}/train_segmenter/history.csv",
     log:
-        f"{LOGS}/train_segmenter.log",
+        f"{LOGS}{{variant}}/train_segmenter.log",
     benchmark:
-        f"{LOGS}/train_segmenter.benchmark.tsv"
+        f"{LOGS}{{variant}}/train_segmenter.benchmark.tsv"
     threads: 8
     resources:
         gpu=CARDS,
@@ -22,9 +22,10 @@ rule train_segmenter:
         settings=section("train_segmenter"),
         code=code("train_segmenter"),
         imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
+        folder=lambda wildcards, input: os.path.dirname(input.labels),
     shell:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
-        " --root {ROOT:q} --labels {input.labels} --label-root {RESULTS} {params.imagenet}"
+        " --root {ROOT:q} --labels {input.labels} --label-root {params.folder} {params.imagenet}"
         " --out {output.weights} --history {output.history} --runtime {RUNTIME:q} --threads {threads}"
         " 2>&1 | tee {log}"
 
@@ -35,12 +36,12 @@ rule train_supervised:
         labels=f"{RESULTS}/check_masks/supervised.csv",
         imagenet=weights_of(CONFIG.train_segmenter.backbone),
     output:
-        weights=f"{RESULTS}/supervised/weights.safetensors",
-        history=f"{RESULTS}/supervised/history.csv",
+        weights=f"{RESULTS}{{variant}}/supervised/weights.safetensors",
+        history=f"{RESULTS}{{variant}}/supervised/history.csv",
     log:
-        f"{LOGS}/supervised/train.log",
+        f"{LOGS}{{variant}}/supervised/train.log",
     benchmark:
-        f"{LOGS}/supervised/train.benchmark.tsv"
+        f"{LOGS}{{variant}}/supervised/train.benchmark.tsv"
     threads: 8
     resources:
         gpu=CARDS,
@@ -60,13 +61,13 @@ rule train_supervised:
 rule predict:
     input:
         images=rules.prepare_val.output,
-        weights=rules.train_segmenter.output.weights,
+        weights=made_by("train_segmenter", rules.train_segmenter.output.weights),
     output:
-        f"{RESULTS}/predict/shards/{{scatteritem}}.csv",
+        f"{RESULTS}{{variant}}/predict/shards/{{scatteritem}}.csv",
     log:
-        f"{LOGS}/predict/{{scatteritem}}.log",
+        f"{LOGS}{{variant}}/predict/{{scatteritem}}.log",
     benchmark:
-        f"{LOGS}/predict/{{scatteritem}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/predict/{{scatteritem}}.benchmark.tsv"
     threads: 4
     resources:
         gpu=1,
@@ -75,7 +76,7 @@ rule predict:
     params:
         settings=section("predict"),
         code=code("predict"),
-        folder=f"{RESULTS}/predict",
+        folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/predict",
     shell:
         "ecsnet predict --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
         " --weights {input.weights} --shard {wildcards.scatteritem} --folder {params.folder} --out {output}"
@@ -85,22 +86,23 @@ rule predict:
 use rule predict as predict_supervised with:
     input:
         images=rules.prepare_val.output,
-        weights=rules.train_supervised.output.weights,
+        weights=made_by("train_supervised", rules.train_supervised.output.weights),
     output:
-        f"{RESULTS}/supervised/predict/shards/{{scatteritem}}.csv",
+        f"{RESULTS}{{variant}}/supervised/predict/shards/{{scatteritem}}.csv",
     log:
-        f"{LOGS}/supervised/predict/{{scatteritem}}.log",
+        f"{LOGS}{{variant}}/supervised/predict/{{scatteritem}}.log",
     benchmark:
-        f"{LOGS}/supervised/predict/{{scatteritem}}.benchmark.tsv"
+        f"{LOGS}{{variant}}/supervised/predict/{{scatteritem}}.benchmark.tsv"
     params:
         settings=section("predict"),
         code=code("predict"),
-        folder=f"{RESULTS}/supervised/predict",
+        folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/supervised/predict",
 
 
+# Those of the run itself alone, so that it may be a target: a rule with wildcards may not.
 rule gather_labels:
     input:
-        gather.shard(rules.predict.output),
+        gather.shard(rules.predict.output, variant=""),
     output:
         f"{RESULTS}/predict.csv",
     log:
@@ -115,15 +117,31 @@ rule gather_labels:
         "ecsnet gather_labels --tables {input} --folder {params.folder} --out {output} 2>&1 | tee {log}"
 
 
-use rule gather_labels as gather_supervised with:
+use rule gather_labels as gather_variant with:
     input:
-        gather.shard(rules.predict_supervised.output),
+        shards_by("predict", rules.predict.output),
     output:
-        f"{RESULTS}/supervised/predict.csv",
+        f"{RESULTS}{{variant}}/predict.csv",
     log:
-        f"{LOGS}/supervised/predict/gather.log",
+        f"{LOGS}{{variant}}/predict/gather.log",
     benchmark:
-        f"{LOGS}/supervised/predict/gather.benchmark.tsv"
+        f"{LOGS}{{variant}}/predict/gather.benchmark.tsv"
+    wildcard_constraints:
+        variant="|".join(VARIANTS.folders()[1:]),
     params:
         code=code("gather_labels"),
-        folder=f"{RESULTS}/supervised/predict",
+        folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/predict",
+
+
+use rule gather_labels as gather_supervised with:
+    input:
+        shards_by("predict_supervised", rules.predict_supervised.output),
+    output:
+        f"{RESULTS}{{variant}}/supervised/predict.csv",
+    log:
+        f"{LOGS}{{variant}}/supervised/predict/gather.log",
+    benchmark:
+        f"{LOGS}{{variant}}/supervised/predict/gather.benchmark.tsv"
+    params:
+        code=code("gather_labels"),
+        folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/supervised/predict",

@@ -1,0 +1,133 @@
+"""Which variant of a run makes which stage's results."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_staleness import leaves, with_other_value
+
+from ecsnet import variants
+from ecsnet.score import WHATS
+from ecsnet.settings import Config, parse_config
+from ecsnet.variants import ROWS, SOURCES, Variants, chain, overlays
+
+LINE = "train_cam erase evidence train_ecs ecs_labels filter_labels train_segmenter predict".split()
+"""Stages of which each depends on all before it."""
+
+SUPERVISED = {"train_supervised": {"train_segmenter"}, "predict_supervised": {"train_segmenter", "predict"}}
+DEPENDS_ON = {stage: set(LINE[: number + 1]) for number, stage in enumerate(LINE)} | SUPERVISED
+"""The sections that a stage's results depend on, written down by hand."""
+
+PATHS = [path for path in leaves(Config) if len(path) > 1 and path[-1] not in ("seed", "source")]
+FIRST = {path[0]: path for path in PATHS}
+"""A setting of each section."""
+
+
+def changed(*sections: str, config: Config | None = None) -> Config:
+    for section in sections:
+        config = with_other_value(config or Config(), FIRST[section])
+    return config or Config()
+
+
+@pytest.mark.parametrize("stage", DEPENDS_ON)
+@pytest.mark.parametrize("section", FIRST)
+def test_a_change_in_a_section_reaches_what_depends_on_it_and_nothing_else(section, stage):
+    same = chain(changed(section), stage) == chain(Config(), stage)
+    assert same == (section not in DEPENDS_ON[stage])
+
+
+@settings(deadline=None)
+@given(st.sets(st.sampled_from(sorted(FIRST))), st.sets(st.sampled_from(sorted(FIRST))))
+def test_two_configurations_share_a_stage_if_what_it_depends_on_is_the_same(first, second):
+    for stage, sections in DEPENDS_ON.items():
+        shared = chain(changed(*first), stage) == chain(changed(*second), stage)
+        assert shared == (first & sections == second & sections)
+
+
+@pytest.mark.parametrize("section", LINE)
+def test_own_folders_from_the_changed_stage_on(section, monkeypatch):
+    value = getattr(changed(section), section)
+    overlay = {section: {FIRST[section][1]: getattr(value, FIRST[section][1])}}
+    other = {"figures": {"panels": 3}}
+    monkeypatch.setattr(variants, "overlays", lambda config: {"": {}, "a": overlay, "b": overlay, "c": other})
+    plan = Variants(Config())
+    for stage, sections in DEPENDS_ON.items():
+        own = "/ablation/a" if section in sections else ""
+        assert [plan.owner(name, stage) for name in ("", "/ablation/a", "/ablation/b")] == ["", own, own]
+        assert plan.owner("/ablation/c", stage) == ""
+
+
+def test_the_seed_reaches_every_stage_and_has_folders_of_its_own():
+    plan = Variants(parse_config({"seed": 5, "ablation": {"seeds": [5, 6]}}))
+    assert [name for name in plan.folders() if "5" in name] == [
+        "/ablation/n5_specks",
+        "/ablation/n5_specks_seed6",
+    ]
+    assert {seed for _, seed, _ in plan.rows()} == {5, 6}
+    for stage in DEPENDS_ON:
+        assert plan.owner("/ablation/seed6", stage) == "/ablation/seed6"
+    assert '"seed": 6' in plan.settings("/ablation/seed6", "train_cam")
+    # a variant with another seed shares with the run with that seed, never with the run itself
+    assert plan.owner("/ablation/no_rules_seed6", "erase") == "/ablation/seed6"
+    assert plan.owner("/ablation/no_rules_seed6", "evidence") == "/ablation/no_rules_seed6"
+
+
+def owners(**config: dict) -> dict[str, str]:
+    return {
+        row.name: variant.removeprefix("/ablation/")
+        for row, _, variant in Variants(parse_config(config)).rows()
+    }
+
+
+OWN = "n1_residual n2_conflict n3_margin n5_specks".split()
+EXPECTED = {row.name: "" for row in ROWS} | {name: name for name in OWN} | {
+    "erased_evidence": "no_rules",
+    "ecs_trained_on_x": "trained_on_x",
+    "ecs_labels_from_both": "labels_from_both",
+    "deeplab_on_cam": "filtered_cam",
+}  # fmt: skip
+
+
+def test_the_run_itself_serves_every_row_that_means_the_same():
+    assert owners() == EXPECTED
+    assert owners(train_ecs={"views": "either"}) == EXPECTED  # that is x and x' too
+
+
+def test_rows_mean_the_same_in_any_run():
+    assert owners(ecs_labels={"predict": "both"}) == EXPECTED | {
+        "ecs_trained_on_both": "trained_on_both",
+        "ecs_labels_from_both": "",
+    }
+    assert owners(evidence={"residual": 0}) == EXPECTED | {"n1_residual": "no_rules"}
+    assert owners(evidence={"erased": False}, filter_labels={"source": "evidence"})["deeplab_on_cam"] == ""
+    for views in ("image", "erased"):
+        config = parse_config({"train_ecs": {"views": views}})
+        assert overlays(config)["trained_on_both"]["train_ecs"] == {"views": "both"}
+
+
+def test_rounds_share_the_first_ones():
+    plan = Variants(parse_config({"rounds": 2}))
+    variant = "/ablation/labels_from_both"
+    assert plan.owner(variant, "train_ecs", 1) == ""
+    assert plan.owner(variant, "ecs_labels", 1) == plan.owner(variant, "train_ecs", 2) == variant
+    assert plan.owner(variant, "ecs_labels") == plan.owner(variant, "ecs_labels", 2) == variant
+
+
+def test_the_baseline_does_not_depend_on_ecs_net():
+    config = parse_config({"filter_labels": {"source": "evidence"}})
+    for section in ("train_ecs", "ecs_labels"):
+        for stage in ("filter_labels", "predict"):
+            assert chain(changed(section, config=config), stage) == chain(config, stage)
+    assert chain(changed("evidence", config=config), "filter_labels") != chain(config, "filter_labels")
+
+
+def test_rows_and_their_kinds_are_known():
+    assert set(SOURCES) == set(WHATS)
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    for number, row in enumerate(ROWS):
+        assert row.against in ("", *names[:number])
+        assert row.variant in overlays(Config())
+    kinds = {field.name for field in dataclasses.fields(Config)}
+    assert {section for overlay in overlays(Config()).values() for section in overlay} <= kinds
