@@ -29,7 +29,7 @@ from ecsnet.settings import Config, parse, parse_config, section_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "config/config.yaml"
-OVERLAYS = [ROOT / "config/minivoc.yaml", ROOT / "config/demo.yaml"]
+OVERLAYS = [ROOT / f"config/{name}.yaml" for name in ("minivoc", "vocsubset", "demo")]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 TRAININGS = ("train_cam", "train_ecs", "train_segmenter")
 
