@@ -18,7 +18,7 @@ from .refine import refine
 from .settings import Evidence, Runtime
 from .store import Shard, ShardReader, ShardWriter
 from .tables import ImageRecord, read_classes, read_images
-from .walk import walk
+from .walk import spread
 
 
 def run(
@@ -41,7 +41,7 @@ def run(
     alone, to compare with).
 
     Args:
-        weights: the classifier, whose features lead the random walk.
+        weights: the classifier, whose features weigh the maps and lead the random walk.
     """
     device = choose_device(runtime, threads)
     reader = ShardReader([maps])
@@ -65,8 +65,8 @@ def labels_of_image(
     erased_cam = residual_rule(erased_cam.astype(np.float32), probability[1], settings.residual)
     maps = np.concatenate([evidence(cam, erased_cam if settings.erased else None), cam])
     # what leads walk and refinement depends on the image alone: both go in one pass
-    walked = walk(torch.from_numpy(maps).to(image.device), image, features, settings.walk).cpu().numpy()
-    both = [with_background(part, settings.background_power) for part in np.split(walked, 2)]
+    maps = spread(torch.from_numpy(maps).to(image.device), image, features, settings).cpu().numpy()
+    both = [with_background(part, settings.background_power) for part in np.split(maps, 2)]
     refined = refine(torch.from_numpy(np.concatenate(both)).to(image.device), image, settings.refine)
     scores, cam_scores = np.split(refined.cpu().numpy(), 2)
     label = clean_labels(scores, classes, settings.margin, settings.speck)

@@ -246,7 +246,10 @@ class Walk:
         4.0, "of the likeness; higher lets maps move between more alike places alone", low=0.1, high=64
     )
     cells: int = setting(
-        32, "grid cells along the longer side; memory grows with the fourth power", low=1, high=128
+        32,
+        "grid cells along the longer side, norm_power's too; memory grows with the fourth power",
+        low=1,
+        high=128,
     )
 
 
@@ -256,7 +259,7 @@ class Evidence:
 
     erased: bool = setting(True, "use the erased image's maps A' beside A (N0); false: A alone")
     residual: float = setting(
-        0.1,
+        0.5,
         "rho (N1): A' of a class is dropped where the classifier gives the erased image less than "
         "this probability for it; 0 switches the rule off",
         low=0,
@@ -282,6 +285,12 @@ class Evidence:
         "N5: ignore connected regions under this share of the image; 0 switches it off",
         low=0,
         high=0.5,
+    )
+    norm_power: float = setting(
+        1.0,
+        "of the features' norm, by which the maps are multiplied before the walk; 0 switches it off",
+        low=0,
+        high=8,
     )
     walk: Walk = setting(Walk, "random walk of the maps, before they are held against the background")
     refine: Refine = setting(Refine, "refinement of the evidence by the image's own edges")

@@ -36,8 +36,10 @@ class Row:
 
 ROWS = (
     Row("cam", "cam"),
-    Row("cam_refined", "cam_refined", against="cam"),
-    Row("erased_evidence", "evidence", "no_rules", against="cam_refined"),
+    Row("cam_refined", "cam_refined", "refined_cam", against="cam"),
+    Row("cam_walked", "cam_refined", "walked_cam", against="cam_refined"),
+    Row("cam_weighted", "cam_refined", against="cam_walked"),
+    Row("erased_evidence", "evidence", "no_rules", against="cam_weighted"),
     Row("n1_residual", "evidence", "n1_residual", against="erased_evidence"),
     Row("n2_conflict", "evidence", "n2_conflict", against="erased_evidence"),
     Row("n3_margin", "evidence", "n3_margin", against="erased_evidence"),
@@ -80,11 +82,15 @@ def overlays(config: Config) -> dict[str, Overlay]:
     """The variants that the rows need, by name; the run itself, without a change, is the first."""
     views = config.train_ecs.views if config.train_ecs.views in ("both", "either") else "both"
     off = {key: value for rule in RULES.values() for key, value in rule.items()}
+    no_walk = dataclasses.replace(config.evidence.walk, steps=0)
     found: dict[str, Overlay] = {
         "": {},
         "all_rules": {"evidence": {"erased": True}},
         "filtered_ecs": {"filter_labels": {"source": "ecs_labels"}},
         "no_rules": {"evidence": {"erased": True, **off}},
+        # with the background that suits each: the weight makes objects smaller, the walk larger
+        "refined_cam": {"evidence": {"norm_power": 0.0, "walk": no_walk, "background_power": 2.0}},
+        "walked_cam": {"evidence": {"norm_power": 0.0, "background_power": 1.0}},
     }
     for name, rule in RULES.items():
         kept = {key: value for key, value in off.items() if key not in rule}

@@ -1,4 +1,6 @@
-"""Random walk of class maps over a picture, between places that a network's features find alike.
+"""Class maps on their way to evidence: led to things by the features' norm, and spread by a random walk.
+
+The walk goes over a picture, between places that a network's features find alike.
 
 As in PSA (Ahn & Kwak, CVPR 2018) maps move along affinities of the picture's own places. The affinities are
 not learned here: they are those of intermediate features, which tell things and stuff apart more finely than
@@ -10,41 +12,78 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backbone import Features
-from .settings import Walk
+from .settings import Evidence
 from .views import aligned_side, resize
 
 
-def walk(maps: Tensor, picture: Tensor, features: Features, settings: Walk) -> Tensor:
-    """Class maps [K, ·, ·] of one picture after the walk, float32 [K, h, w] on the walk's grid.
+def spread(maps: Tensor, picture: Tensor, features: Features, settings: Evidence) -> Tensor:
+    """Class maps [K, ·, ·] of one picture, weighted by the features' norm and after the random walk.
 
-    T^n M over each map's own maximum, with T the affinities between the grid's cells, each cell's divided by
-    their sum. What a map has in a few places is spread over all that look like them; the maximum is 1 again,
-    so that small objects keep a sure place. A map that is zero stays so.
+    Of [0, 1], float32 [K, h, w]: on a grid of `walk.cells` cells along the longer side, or unchanged where
+    both are switched off.
 
     Args:
         maps: in [0, 1], on any corner-aligned grid.
         picture: [3, H, W] in [0, 1].
-        features: the network whose features tell which cells are alike.
+        features: the classifier's.
     """
-    if settings.steps == 0:
+    if settings.norm_power == 0 and settings.walk.steps == 0:
         return maps
-    transitions, grid = transition(picture, features, settings)
-    walked = resize(maps.unsqueeze(0).float(), grid)[0].flatten(1).T
-    for _ in range(settings.steps):
-        walked = transitions @ walked
-    walked = walked / walked.amax(0).clamp(min=1e-6)
-    return walked.T.reshape(-1, *grid).clamp(0, 1)
-
-
-def transition(picture: Tensor, features: Features, settings: Walk) -> tuple[Tensor, tuple[int, int]]:
-    """Probabilities [N, N] of a step from each of a grid's N cells to each other, and the grid."""
-    factor = settings.cells * features.stride / max(picture.shape[1:])
-    size = tuple(aligned_side(side * factor, features.stride) for side in picture.shape[1:])
-    view = resize(picture.unsqueeze(0), size).contiguous(memory_format=torch.channels_last)
-    levels = features.levels(view)
+    levels = features.levels(view_of_cells(picture, features.stride, settings.walk.cells))
     grid = (levels[-1].shape[2], levels[-1].shape[3])
-    likeness = similarity(levels[:-1] or levels, grid).clamp(min=0) ** settings.power
-    return likeness / likeness.sum(1, keepdim=True).clamp(min=1e-12), grid
+    maps = resize(maps.unsqueeze(0).float(), grid)[0]
+    maps = to_maximum(maps * norm_weight(levels[-1][0]) ** settings.norm_power)
+    return walk(maps, transition(levels, settings.walk.power), settings.walk.steps)
+
+
+def view_of_cells(picture: Tensor, stride: int, cells: int) -> Tensor:
+    """A picture [3, H, W] as [1, 3, h, w], such that its longer side has `cells` feature cells and one."""
+    factor = cells * stride / max(picture.shape[1:])
+    size = tuple(aligned_side(side * factor, stride) for side in picture.shape[1:])
+    return resize(picture.unsqueeze(0), size).contiguous(memory_format=torch.channels_last)
+
+
+def norm_weight(level: Tensor) -> Tensor:
+    """The norm over the channels of features [C, h, w], stretched to [0, 1]; 1 if it is the same everywhere.
+
+    Networks that learned to name things answer strongly where there are some, and weakly to sky, water or
+    walls, whatever the class.
+    """
+    norm = level.float().norm(dim=0)
+    low, high = norm.min(), norm.max()
+    return (norm - low) / (high - low) if high > low else torch.ones_like(norm)
+
+
+def to_maximum(maps: Tensor) -> Tensor:
+    """Maps [K, h, w], not negative, each over its own maximum; a map that is zero stays so."""
+    return (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-6)).clamp(0, 1)
+
+
+def walk(maps: Tensor, transitions: Tensor, steps: int) -> Tensor:
+    """T^n M over each map's own maximum, [K, h, w].
+
+    What a map has in a few places is spread over all that look like them; the maximum is 1 again, so that
+    small objects keep a sure place.
+
+    Args:
+        transitions: T [h w, h w], from `transition`.
+    """
+    walked = maps.flatten(1).T
+    for _ in range(steps):
+        walked = transitions @ walked
+    return to_maximum(walked.T.reshape(maps.shape))
+
+
+def transition(levels: list[Tensor], power: float) -> Tensor:
+    """Probabilities [N, N] of a step from each of the last level's N cells to each other.
+
+    Args:
+        levels: feature maps [1, ·, ·, ·]; all but the last one, if there are several, tell which cells
+            are alike.
+    """
+    grid = (levels[-1].shape[2], levels[-1].shape[3])
+    likeness = similarity(levels[:-1] or levels, grid).clamp(min=0) ** power
+    return likeness / likeness.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def similarity(levels: list[Tensor], grid: tuple[int, int]) -> Tensor:

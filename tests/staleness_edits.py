@@ -313,11 +313,11 @@ EDITS = {
     "the order of keys and sections": rewritten(lambda config: dump(reordered(config))),
     "numbers spelled otherwise, defaults written out": rewritten(spelled_otherwise),
     "a default in `config/config.yaml`, here of `evidence.residual`, that the run leaves out": replaced(
-        "config/config.yaml", "residual: 0.1", "residual: 0.2"
+        "config/config.yaml", "residual: 0.5", "residual: 0.2"
     ),
     "a default in `ecsnet/settings.py` (`config/config.yaml` names them all)": replaced(
         "ecsnet/settings.py",
-        "residual: float = setting(\n        0.1",
+        "residual: float = setting(\n        0.5",
         "residual: float = setting(\n        0.2",
     ),
     # code

@@ -82,6 +82,8 @@ def owners(**config: dict) -> dict[str, str]:
 
 OWN = "n1_residual n2_conflict n3_margin n5_specks".split()
 EXPECTED = {row.name: "" for row in ROWS} | {name: name for name in OWN} | {
+    "cam_refined": "refined_cam",
+    "cam_walked": "walked_cam",
     "erased_evidence": "no_rules",
     "ecs_trained_on_x": "trained_on_x",
     "ecs_labels_from_both": "labels_from_both",
@@ -99,6 +101,8 @@ def test_rows_mean_the_same_in_any_run():
         "ecs_trained_on_both": "trained_on_both",
         "ecs_labels_from_both": "",
     }
+    plain = {"norm_power": 0, "walk": {"steps": 0}, "background_power": 2}
+    assert owners(evidence=plain) == EXPECTED | {"cam_refined": ""}
     assert owners(evidence={"residual": 0}) == EXPECTED | {"n1_residual": "no_rules"}
     assert owners(evidence={"erased": False}, filter_labels={"source": "evidence"})["deeplab_on_cam"] == ""
     for views in ("image", "erased"):

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecsnet.backbone import Features
-from ecsnet.settings import Backbone, Walk
-from ecsnet.walk import similarity, transition, walk
+from ecsnet.settings import Backbone, Evidence, Walk
+from ecsnet.walk import norm_weight, similarity, spread, to_maximum, transition, view_of_cells, walk
 
 
 class Colours:
@@ -15,6 +15,11 @@ class Colours:
 
     def levels(self, images):
         return [images[:, :, ::2, ::2]]
+
+
+def walk_alone(maps, picture, steps, cells=6, power=4.0):
+    chosen = Evidence(norm_power=0, walk=Walk(cells=cells, power=power, steps=steps))
+    return spread(maps, picture, Colours(), chosen)
 
 
 def halves(height=8, width=12):
@@ -31,7 +36,7 @@ def test_maps_stay_in_range_and_reach_one(seed, classes, steps, power):
     generator = torch.Generator().manual_seed(seed)
     picture = torch.rand(3, 9, 13, generator=generator)
     maps = torch.rand(classes, 5, 7, generator=generator)
-    walked = walk(maps, picture, Colours(), Walk(cells=6, power=power, steps=steps))
+    walked = walk_alone(maps, picture, steps, power=power)
     assert walked.min() >= 0
     assert walked.amax((1, 2)) == pytest.approx(torch.ones(classes).numpy())
 
@@ -39,18 +44,18 @@ def test_maps_stay_in_range_and_reach_one(seed, classes, steps, power):
 def test_maps_spread_within_what_looks_alike_and_not_beyond():
     maps = torch.zeros(1, 5, 7)
     maps[0, 2, 1] = 1.0  # one sure cell in the red half
-    walked = walk(maps, halves(), Colours(), Walk(cells=6, steps=4))
+    walked = walk_alone(maps, halves(), 4)
     assert walked[0, :, :3].min() > 0.9
     assert walked[0, :, 3:].max() < 1e-6
 
 
 def test_no_steps_are_no_walk():
     maps = torch.rand(2, 5, 7)
-    assert walk(maps, halves(), Colours(), Walk(steps=0)) is maps
+    assert walk_alone(maps, halves(), 0) is maps
 
 
 def test_an_empty_map_stays_empty():
-    walked = walk(torch.zeros(2, 5, 7), halves(), Colours(), Walk(cells=6))
+    walked = walk_alone(torch.zeros(2, 5, 7), halves(), 3)
     assert torch.equal(walked, torch.zeros(2, 5, 7))
 
 
@@ -65,9 +70,7 @@ def test_hand_computed_step():
     weights = likeness / likeness.sum(
         1, keepdim=True
     )  # both rows are alike: a mean over both changes nothing
-    walked = walk(
-        torch.tensor([1.0, 0.0, 0.0]).expand(1, 2, 3), picture, Colours(), Walk(cells=2, power=1, steps=1)
-    )
+    walked = walk_alone(torch.tensor([1.0, 0.0, 0.0]).expand(1, 2, 3), picture, 1, cells=2, power=1)
     assert walked[0, 0] == pytest.approx((weights[:, 0] / weights[:, 0].max()).numpy(), abs=1e-5)
 
 
@@ -83,7 +86,37 @@ def test_alike_is_the_cosine_without_the_mean():
 def test_the_grid_is_bounded_whatever_the_picture(size):
     features = Features(Backbone(name="resnet18", weights="none")).eval()
     with torch.inference_mode():
-        steps, grid = transition(torch.rand(3, *size), features, Walk(cells=8))
+        levels = features.levels(view_of_cells(torch.rand(3, *size), features.stride, 8))
+        steps = transition(levels, 4.0)
+    grid = levels[-1].shape[2:]
     assert max(grid) == 9
     assert steps.shape == (grid[0] * grid[1],) * 2
     assert steps.sum(1) == pytest.approx(torch.ones(len(steps)).numpy(), abs=1e-4)
+
+
+def test_the_norm_weighs_maps_by_hand():
+    """Norms 5, 10, 0: weights 1/2, 1, 0."""
+    level = torch.tensor([[3.0, 6.0, 0.0], [4.0, 8.0, 0.0]]).view(2, 1, 3)
+    assert norm_weight(level).tolist() == [[0.5, 1.0, 0.0]]
+    assert norm_weight(torch.full((2, 2, 2), 3.0)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_maps_leave_places_of_weak_features():
+    """Of a dark and a bright half, with equal maps on both, the bright one keeps its own."""
+    picture = torch.full((3, 9, 13), 0.1)
+    picture[:, :, 6:] = 1
+    maps = torch.ones(1, 5, 7)
+    weighed = spread(maps, picture, Colours(), Evidence(norm_power=1, walk=Walk(steps=0, cells=6)))
+    assert weighed[0].tolist() == [[0.0] * 3 + [1.0] * 4] * 5
+    half = spread(0.5 * maps, picture, Colours(), Evidence(norm_power=2, walk=Walk(steps=0, cells=6)))
+    assert torch.equal(half, weighed)  # each over its own maximum
+
+
+@given(st.integers(0, 1000), st.floats(0, 8))
+def test_weighed_maps_reach_one_and_empty_ones_stay(seed, power):
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.rand(2, 4, 5, generator=generator)
+    maps[1] = 0
+    weighed = to_maximum(maps * norm_weight(torch.rand(3, 4, 5, generator=generator)) ** power)
+    assert weighed.amax((1, 2)).tolist() == [1.0, 0.0]
+    assert walk(weighed, torch.eye(20), 3).equal(weighed)
