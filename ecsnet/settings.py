@@ -266,7 +266,7 @@ class Evidence:
         high=1,
     )
     background_power: float = setting(
-        1.0,
+        2.0,
         "alpha: background score = (1 − strongest evidence)^alpha. Higher: larger objects",
         low=0.1,
         high=20,
