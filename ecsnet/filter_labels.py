@@ -78,7 +78,8 @@ def class_thresholds(histogram: np.ndarray, settings: FilterLabels) -> np.ndarra
     cumulated = histogram.cumsum(1)
     wanted = settings.drop_share * cumulated[:, -1:]
     quantiles = (cumulated <= wanted).sum(1)
-    return np.maximum(quantiles, round(settings.min_confidence * BINS))
+    # the last bin holds a confidence of 1
+    return np.maximum(quantiles, min(round(settings.min_confidence * BINS), BINS - 1))
 
 
 def confidence_bins(scores: np.ndarray) -> np.ndarray:

@@ -436,9 +436,9 @@ class Figures:
 class Ablation:
     """`snakemake ablation`: what each step and each rule of the method is worth."""
 
-    seeds: tuple[int, ...] = setting(
-        (0,),
-        "seeds of all trainings; the run's own `seed` among them costs no training",
+    seeds: tuple[int, ...] | None = setting(
+        None,
+        "seeds of all trainings, of which the run's own costs no training; null: that one alone",
         low=0,
         high=MAX_SEED,
     )
@@ -588,7 +588,7 @@ def _section_checks(section: Any, where: str) -> list[str]:
         problem = f"{show(section.name)} is no name that timm has; timm.list_models() lists them"
         return [f"{prefix}name: {problem}"]
     if isinstance(section, Ablation):
-        return _seed_checks(section.seeds, f"{prefix}seeds")
+        return _seed_checks(section.seeds or (), f"{prefix}seeds")
     problems = []
     if hasattr(section, "backbone"):
         problems += _section_checks(section.backbone, f"{prefix}backbone")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .settings import Config, section_json
+from .settings import Config, Evidence, section_json
 
 Overlay = Mapping[str, Mapping[str, Any]]
 """Settings that differ from the run's, by section."""
@@ -45,7 +45,7 @@ ROWS = (
     Row("n3_margin", "evidence", "n3_margin", against="erased_evidence"),
     Row("n5_specks", "evidence", "n5_specks", against="erased_evidence"),
     Row("all_rules", "evidence", "all_rules", against="erased_evidence"),
-    Row("ecs_trained_on_x", "ecs_labels", "trained_on_x", against="all_rules"),
+    Row("ecs_trained_on_x", "ecs_labels", "trained_on_x", against="n1_residual"),
     Row("ecs_trained_on_both", "ecs_labels", "trained_on_both", against="ecs_trained_on_x"),
     Row("ecs_labels_from_both", "ecs_labels", "labels_from_both", against="ecs_trained_on_both"),
     Row("filter_off", "ecs_labels", "filtered_ecs", against="cam"),
@@ -54,9 +54,11 @@ ROWS = (
     Row("deeplab_on_ecs", "val", "filtered_ecs", against="deeplab_on_cam"),
     Row("supervised", "supervised", against="deeplab_on_ecs"),
 )
-"""In the order of the pipeline. A change is against the row above, with two exceptions. That of a noise rule,
-or of all of them, is against the evidence without any: what one rule does says nothing about the next. That
-of the run's own labels, filter_off, is against the CAM seed: they are one of the rows above, once more."""
+"""In the order of the pipeline. A change is against the row above, with three exceptions. That of a noise
+rule, or of all of them, is against the evidence without any: what one rule does says nothing about the next.
+That of ECS-Net's labels is against the evidence with N1 alone, which ignores no pixel, as none is ignored in
+them. That of the run's own labels, filter_off, is against the CAM seed: they are one of the rows above, once
+more."""
 
 RULES = {
     "n1_residual": {"residual": 0.0},
@@ -82,24 +84,39 @@ def overlays(config: Config) -> dict[str, Overlay]:
     """The variants that the rows need, by name; the run itself, without a change, is the first."""
     views = config.train_ecs.views if config.train_ecs.views in ("both", "either") else "both"
     off = {key: value for rule in RULES.values() for key, value in rule.items()}
-    no_walk = dataclasses.replace(config.evidence.walk, steps=0)
     found: dict[str, Overlay] = {
         "": {},
         "all_rules": {"evidence": {"erased": True}},
         "filtered_ecs": {"filter_labels": {"source": "ecs_labels"}},
         "no_rules": {"evidence": {"erased": True, **off}},
-        # with the background that suits each: the weight makes objects smaller, the walk larger
-        "refined_cam": {"evidence": {"norm_power": 0.0, "walk": no_walk, "background_power": 2.0}},
-        "walked_cam": {"evidence": {"norm_power": 0.0, "background_power": 1.0}},
     }
     for name, rule in RULES.items():
         kept = {key: value for key, value in off.items() if key not in rule}
         found[name] = {"evidence": {"erased": True, **kept}}
+    erased = {"evidence": {"erased": True}}
     return found | {
-        "trained_on_x": {"train_ecs": {"views": "image"}, "ecs_labels": {"predict": "image"}},
-        "trained_on_both": {"train_ecs": {"views": views}, "ecs_labels": {"predict": "image"}},
-        "labels_from_both": {"train_ecs": {"views": views}, "ecs_labels": {"predict": "both"}},
+        **_refined_cams(config.evidence),
+        "trained_on_x": {**erased, "train_ecs": {"views": "image"}, "ecs_labels": {"predict": "image"}},
+        "trained_on_both": {**erased, "train_ecs": {"views": views}, "ecs_labels": {"predict": "image"}},
+        "labels_from_both": {**erased, "train_ecs": {"views": views}, "ecs_labels": {"predict": "both"}},
         "filtered_cam": {"evidence": {"erased": False}, "filter_labels": {"source": "evidence"}},
+    }
+
+
+def _refined_cams(evidence: Evidence) -> dict[str, Overlay]:
+    """The refined CAM without weight and walk, and without the weight.
+
+    Each with the background that suits it, for the walk makes objects larger and the weight smaller. What the
+    run does without changes nothing.
+    """
+    walked, weighed = evidence.walk.steps > 0, evidence.norm_power > 0
+    plain: dict[str, Any] = {"norm_power": 0.0, "walk": dataclasses.replace(evidence.walk, steps=0)}
+    if walked or weighed:
+        plain["background_power"] = 2.0
+    only_walked = {"norm_power": 0.0, "background_power": 1.0} if weighed else {}
+    return {
+        "refined_cam": {"evidence": plain},
+        "walked_cam": {"evidence": only_walked if walked else plain},
     }
 
 
@@ -112,7 +129,9 @@ class Variants:
 
     def __init__(self, config: Config) -> None:
         self._seed = config.seed
-        self._seeds = config.ablation.seeds
+        self._seeds = config.ablation.seeds or (config.seed,)
+        # true masks for it are not to be had everywhere
+        self._table = [row for row in ROWS if row.what != "supervised" or config.supervised.enabled]
         seeds = dict.fromkeys([config.seed, *self._seeds])
         self._configs = {
             self._folder(name, seed): _changed(config, overlay, seed)
@@ -132,10 +151,13 @@ class Variants:
         return self._configs[variant].filter_labels.source
 
     def rows(self) -> list[tuple[Row, int, str]]:
-        """Each row with each seed, and the variant that has its score."""
+        """Each row with each seed, and the variant that has its score.
+
+        Without that of the supervised bound, where the run does without it.
+        """
         return [
             (row, seed, self._owner(self._folder(row.variant, seed), SOURCES[row.what], None))
-            for row in ROWS
+            for row in self._table
             for seed in self._seeds
         ]
 

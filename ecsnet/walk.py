@@ -56,7 +56,8 @@ def norm_weight(level: Tensor) -> Tensor:
 
 def to_maximum(maps: Tensor) -> Tensor:
     """Maps [K, h, w], not negative, each over its own maximum; a map that is zero stays so."""
-    return (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-6)).clamp(0, 1)
+    maximum = maps.amax((1, 2), keepdim=True)
+    return torch.where(maximum > 0, maps / maximum.clamp(min=1e-30), 0).clamp(0, 1)
 
 
 def walk(maps: Tensor, transitions: Tensor, steps: int) -> Tensor:

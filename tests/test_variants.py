@@ -1,6 +1,7 @@
 """Which variant of a run makes which stage's results."""
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from test_staleness import leaves, with_other_value
 
 from ecsnet import variants
 from ecsnet.score import WHATS
-from ecsnet.settings import Config, parse_config
+from ecsnet.settings import Config, Evidence, Walk, parse_config
 from ecsnet.variants import ROWS, SOURCES, Variants, chain, overlays
 
 LINE = "train_cam erase evidence train_ecs ecs_labels filter_labels train_segmenter predict".split()
@@ -73,7 +74,76 @@ def test_the_seed_reaches_every_stage_and_has_folders_of_its_own():
     assert plan.owner("/ablation/no_rules_seed6", "evidence") == "/ablation/no_rules_seed6"
 
 
+def test_rows_and_overlays_word_for_word():
+    """As docs/method.md has them."""
+    off = {"residual": 0.0, "conflict": 1.0, "margin": 0.0, "speck": 0.0}
+    erased = {"evidence": {"erased": True}}
+    assert overlays(Config()) == {
+        "": {},
+        "all_rules": erased,
+        "filtered_ecs": {"filter_labels": {"source": "ecs_labels"}},
+        "no_rules": {"evidence": {"erased": True, **off}},
+        **{
+            f"{rule}_{name}": {"evidence": {"erased": True, **{k: v for k, v in off.items() if k != name}}}
+            for rule, name in (("n1", "residual"), ("n2", "conflict"), ("n3", "margin"))
+        },
+        "n5_specks": {"evidence": {"erased": True, "residual": 0.0, "conflict": 1.0, "margin": 0.0}},
+        "refined_cam": {"evidence": {"norm_power": 0, "walk": Walk(steps=0), "background_power": 2}},
+        "walked_cam": {"evidence": {"norm_power": 0, "background_power": 1}},
+        "trained_on_x": {**erased, "train_ecs": {"views": "image"}, "ecs_labels": {"predict": "image"}},
+        "trained_on_both": {**erased, "train_ecs": {"views": "both"}, "ecs_labels": {"predict": "image"}},
+        "labels_from_both": {**erased, "train_ecs": {"views": "both"}, "ecs_labels": {"predict": "both"}},
+        "filtered_cam": {"evidence": {"erased": False}, "filter_labels": {"source": "evidence"}},
+    }
+    assert {row.name: row.against for row in ROWS} == {
+        "cam": "",
+        "cam_refined": "cam",
+        "cam_walked": "cam_refined",
+        "cam_weighted": "cam_walked",
+        "erased_evidence": "cam_weighted",
+        **dict.fromkeys([*OWN, "all_rules"], "erased_evidence"),
+        "ecs_trained_on_x": "n1_residual",
+        "ecs_trained_on_both": "ecs_trained_on_x",
+        "ecs_labels_from_both": "ecs_trained_on_both",
+        "filter_off": "cam",
+        "filter_on": "filter_off",
+        "deeplab_on_cam": "",
+        "deeplab_on_ecs": "deeplab_on_cam",
+        "supervised": "deeplab_on_ecs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("evidence", "refined", "walked"),
+    [
+        ({"norm_power": 0.0, "walk": Walk(steps=0), "background_power": 4.0}, 4, 4),
+        ({"norm_power": 0.0, "background_power": 4.0}, 2, 4),
+        ({"walk": Walk(steps=0), "background_power": 4.0}, 2, 2),
+        ({"background_power": 4.0}, 2, 1),
+    ],
+)
+def test_what_the_run_does_without_changes_no_background(evidence, refined, walked):
+    config = dataclasses.replace(Config(), evidence=Evidence(**evidence))
+    plan = Variants(config)
+    found = [json.loads(plan.settings(f"/ablation/{name}_cam", "evidence")) for name in ("refined", "walked")]
+    assert [one["background_power"] for one in found] == [refined, walked]
+    assert [one["norm_power"] for one in found] == [0, 0]
+    assert [one["walk"]["steps"] for one in found] == [0, config.evidence.walk.steps]
+
+
+def test_without_a_supervised_bound_there_is_no_row_of_it():
+    names = [row.name for row, *_ in Variants(Config()).rows()]
+    assert names == [row.name for row in ROWS if row.name != "supervised"]
+
+
+def test_the_runs_own_seed_is_the_ablations_if_none_is_given():
+    plan = Variants(parse_config({"seed": 3}))
+    assert {seed for _, seed, _ in plan.rows()} == {3}
+    assert not [name for name in plan.folders() if "seed" in name]
+
+
 def owners(**config: dict) -> dict[str, str]:
+    config = {"supervised": {"enabled": True}} | config
     return {
         row.name: variant.removeprefix("/ablation/")
         for row, _, variant in Variants(parse_config(config)).rows()
@@ -101,13 +171,16 @@ def test_rows_mean_the_same_in_any_run():
         "ecs_trained_on_both": "trained_on_both",
         "ecs_labels_from_both": "",
     }
-    plain = {"norm_power": 0, "walk": {"steps": 0}, "background_power": 2}
-    assert owners(evidence=plain) == EXPECTED | {"cam_refined": ""}
+    plain = {"norm_power": 0, "walk": {"steps": 0}, "background_power": 4}
+    assert owners(evidence=plain) == EXPECTED | {"cam_refined": "", "cam_walked": ""}
+    assert owners(train_ecs={"views": "image"})["ecs_trained_on_x"] == ""
     assert owners(evidence={"residual": 0}) == EXPECTED | {"n1_residual": "no_rules"}
     assert owners(evidence={"erased": False}, filter_labels={"source": "evidence"})["deeplab_on_cam"] == ""
     for views in ("image", "erased"):
         config = parse_config({"train_ecs": {"views": views}})
         assert overlays(config)["trained_on_both"]["train_ecs"] == {"views": "both"}
+    unerased = owners(evidence={"erased": False})
+    assert [unerased[f"ecs_trained_on_{what}"] for what in ("x", "both")] == ["trained_on_x", "all_rules"]
 
 
 def test_rounds_share_the_first_ones():

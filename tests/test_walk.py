@@ -120,3 +120,25 @@ def test_weighed_maps_reach_one_and_empty_ones_stay(seed, power):
     weighed = to_maximum(maps * norm_weight(torch.rand(3, 4, 5, generator=generator)) ** power)
     assert weighed.amax((1, 2)).tolist() == [1.0, 0.0]
     assert walk(weighed, torch.eye(20), 3).equal(weighed)
+
+
+class TwoLevels(Colours):
+    """Colours, and then a level that is strong in one red cell alone."""
+
+    def levels(self, images):
+        colours = super().levels(images)[0]
+        strong = torch.zeros(1, 1, *colours.shape[2:])
+        strong[0, 0, 2, 1] = 5
+        return [colours, strong]
+
+
+def test_weighed_by_the_last_level_first_then_led_by_those_before():
+    walked = spread(torch.ones(1, 5, 7), halves(), TwoLevels(), Evidence(walk=Walk(cells=6, steps=2)))
+    assert walked[0, :, :3].min() > 0.9  # of the one strong cell, the walk has made the red half
+    assert walked[0, :, 3:].max() < 1e-6
+
+
+def test_strong_powers_leave_a_maximum_of_one():
+    level = torch.tensor([0.0, 0.15, 1.0]).view(1, 1, 3)
+    maps = torch.tensor([[0.0, 1.0, 0.0]]).view(1, 1, 3)
+    assert to_maximum(maps * norm_weight(level) ** 8)[0, 0].tolist() == [0, 1, 0]

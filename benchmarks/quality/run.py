@@ -1,11 +1,12 @@
 """A run and its ablation in pieces, on a machine that is to be had for minutes at a time.
 
-    python benchmarks/quality/run.py --configfile config/vocsubset.yaml --minutes 9 --out out
+    python benchmarks/quality/run.py --configfile config/vocsubset.yaml --minutes 9 --out out -- --cores 16
 
 Each call goes on where the last one stopped (finished stages are kept, a training resumes from its last
-checkpoint) and leaves what there is so far in the folder `--out`: tables, pictures and the time of each
-stage. Exits 0 when all is done, 3 when there is more to do. What follows -- goes to snakemake: on one GPU,
--- --cores 16 --resources gpu=1.
+checkpoint) and leaves what there is so far in the folder `--out`: tables, pictures and the seconds of each
+stage that is finished (of a training that was stopped, those of its last piece). Exits with snakemake's code,
+0 when all is done, or with 3 when the time was over before. What follows -- goes to snakemake; on one GPU,
+--cores 16 --resources gpu=1.
 """
 
 import argparse
@@ -21,7 +22,8 @@ import yaml
 TARGETS = ("all", "ablation")
 KEPT = ("summary.csv", "ablation.csv", "ablation_iou.csv", "figures/*.png")
 MORE_TO_DO = 3
-GRACE = 45  # seconds that trainings have to leave a checkpoint
+GRACE = 45
+"""Seconds that trainings have to leave a checkpoint."""
 
 
 def main() -> int:
@@ -29,33 +31,40 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--configfile", type=Path, required=True, nargs="+")
-    parser.add_argument("--minutes", type=float, required=True, help="after which it stops, at the latest")
+    parser.add_argument("--minutes", type=float, required=True, help="that a call takes at most (2 or more)")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("snakemake", nargs="*", help="after --: arguments for snakemake")
     arguments = parser.parse_args()
+    if arguments.minutes < 2:
+        parser.error("--minutes: at least 2, of which the end is for checkpoints")
     began = time.monotonic()
+    run = run_name(arguments.configfile)
     words = ["snakemake", "--rerun-incomplete", *TARGETS, *arguments.snakemake]
     words += ["--configfile", *map(str, arguments.configfile)]
-    code = run_until(words, began + 60 * arguments.minutes - GRACE)
-    gather(run_name(arguments.configfile), arguments.out)
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes, snakemake's exit code {code}", flush=True)
+    code = run_for(words, 60 * arguments.minutes - GRACE)
+    gather(run, arguments.out)
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes, exit code {code}", flush=True)
     return code
 
 
-def run_until(words: list[str], deadline: float) -> int:
-    """The exit code of a command; when the time is over, it is asked to stop, and the code is MORE_TO_DO."""
+def run_for(words: list[str], seconds: float) -> int:
+    """The exit code of a command; MORE_TO_DO if it had to be asked to stop, or killed."""
     process = subprocess.Popen(words)
     try:
-        return process.wait(max(1, deadline - time.monotonic()))
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        process.wait()
+    try:
+        return process.wait(GRACE) and MORE_TO_DO
+    except subprocess.TimeoutExpired:
+        process.kill()
         return MORE_TO_DO
 
 
 def run_name(paths: list[Path]) -> str:
-    """`run` of the last configuration that has it."""
-    return [run for path in paths if (run := yaml.safe_load(path.read_text()).get("run"))][-1]
+    """`run` of the last configuration that has it, else the default's."""
+    given = [(yaml.safe_load(path.read_text()) or {}).get("run") for path in paths]
+    return [name for name in ("voc", *given) if name][-1]
 
 
 def gather(run: str, out: Path) -> None:
@@ -64,9 +73,10 @@ def gather(run: str, out: Path) -> None:
     for pattern in KEPT:
         for path in Path("results", run).glob(pattern):
             shutil.copy(path, out / path.name)
+    logs = Path("logs", run)
     lines = ["stage\tseconds"]
-    for path in sorted(Path("logs", run).rglob("*.benchmark.tsv")):
-        name = path.relative_to(Path("logs", run)).as_posix().removesuffix(".benchmark.tsv")
+    for path in sorted(logs.rglob("*.benchmark.tsv")):
+        name = path.relative_to(logs).as_posix().removesuffix(".benchmark.tsv")
         lines.append(f"{name}\t{path.read_text().splitlines()[1].split()[0]}")
     (out / "seconds.tsv").write_text("\n".join(lines) + "\n")
 
