@@ -44,7 +44,8 @@ LINES = {
     " --regions DATA/erase.npz --shard 1/1 --out OUT/e.npz --settings '{\"scales\": [1.0]}'"
     f" --runtime '{RUNTIME}'",
     "filter_labels": "--images DATA/train.csv --classes DATA/classes.txt --labels DATA/ecs_labels.npz"
-    " --evidence DATA/evidence.npz --out OUT/filter_labels.csv --kept OUT/filter_labels/kept.csv",
+    " --evidence DATA/evidence.npz --out OUT/filter_labels.csv --kept OUT/filter_labels/kept.csv"
+    """ --settings '{"drop_image": false}'""",
     "train_segmenter": f"--settings '{SHORT}' --images DATA/train.csv --classes DATA/classes.txt --root DATA"
     " --labels DATA/filter_labels.csv --label-root DATA --out OUT/weights --history OUT/history.csv"
     f" --runtime '{RUNTIME}'",

@@ -35,6 +35,12 @@ def test_no_share_dropped_keeps_every_cell():
     assert class_thresholds(histogram, FilterLabels(drop_share=0.0))[0] == 700
 
 
+def test_a_confidence_of_one_passes_every_floor():
+    histogram = np.zeros((1, BINS), int)
+    histogram[0, [500, BINS - 1]] = 5  # the last bin holds 1
+    assert class_thresholds(histogram, FilterLabels(drop_share=0.0, min_confidence=1.0))[0] == BINS - 1
+
+
 def test_each_rule_takes_its_pixels_and_they_add_up():
     best = [[0, 0, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1], [1, 0, 0, 0]]
     confidence = np.full((4, 4), 0.9)
