@@ -130,8 +130,6 @@ class Variants:
     def __init__(self, config: Config) -> None:
         self._seed = config.seed
         self._seeds = config.ablation.seeds or (config.seed,)
-        # true masks for it are not to be had everywhere
-        self._table = [row for row in ROWS if row.what != "supervised" or config.supervised.enabled]
         seeds = dict.fromkeys([config.seed, *self._seeds])
         self._configs = {
             self._folder(name, seed): _changed(config, overlay, seed)
@@ -153,12 +151,15 @@ class Variants:
     def rows(self) -> list[tuple[Row, int, str]]:
         """Each row with each seed, and the variant that has its score.
 
-        Without that of the supervised bound, where the run does without it.
+        Without that of the supervised bound, where the run does without it: its masks are not to be had
+        everywhere.
         """
+        bound = self._configs[""].supervised.enabled
         return [
             (row, seed, self._owner(self._folder(row.variant, seed), SOURCES[row.what], None))
-            for row in self._table
+            for row in ROWS
             for seed in self._seeds
+            if row.what != "supervised" or bound
         ]
 
     def _folder(self, name: str, seed: int) -> str:

@@ -19,7 +19,7 @@ from .views import aligned_side, resize
 def spread(maps: Tensor, picture: Tensor, features: Features, settings: Evidence) -> Tensor:
     """Class maps [K, ·, ·] of one picture, weighted by the features' norm and after the random walk.
 
-    Of [0, 1], float32 [K, h, w]: on a grid of `walk.cells` cells along the longer side, or unchanged where
+    In [0, 1], float32 [K, h, w]: on a grid of `walk.cells` cells along the longer side, or unchanged where
     both are switched off.
 
     Args:
@@ -33,6 +33,8 @@ def spread(maps: Tensor, picture: Tensor, features: Features, settings: Evidence
     grid = (levels[-1].shape[2], levels[-1].shape[3])
     maps = resize(maps.unsqueeze(0).float(), grid)[0]
     maps = to_maximum(maps * norm_weight(levels[-1][0]) ** settings.norm_power)
+    if settings.walk.steps == 0:
+        return maps
     return walk(maps, transition(levels, settings.walk.power), settings.walk.steps)
 
 

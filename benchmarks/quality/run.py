@@ -17,7 +17,10 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import yaml
+
+from ecsnet.settings import Config
 
 TARGETS = ("all", "ablation")
 KEPT = ("summary.csv", "ablation.csv", "ablation_iou.csv", "figures/*.png")
@@ -37,6 +40,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.minutes < 2:
         parser.error("--minutes: at least 2, of which the end is for checkpoints")
+    for path in arguments.configfile:
+        if not path.is_file():
+            parser.error(f"{path}: no such file; name a configuration under config/")
     began = time.monotonic()
     run = run_name(arguments.configfile)
     words = ["snakemake", "--rerun-incomplete", *TARGETS, *arguments.snakemake]
@@ -62,9 +68,11 @@ def run_for(words: list[str], seconds: float) -> int:
 
 
 def run_name(paths: list[Path]) -> str:
-    """`run` of the last configuration that has it, else the default's."""
-    given = [(yaml.safe_load(path.read_text()) or {}).get("run") for path in paths]
-    return [name for name in ("voc", *given) if name][-1]
+    """`run` of the last configuration that has it, else the default."""
+    name = Config().run
+    for path in paths:
+        name = (yaml.safe_load(path.read_text()) or {}).get("run", name)
+    return name
 
 
 def gather(run: str, out: Path) -> None:
@@ -74,11 +82,11 @@ def gather(run: str, out: Path) -> None:
         for path in Path("results", run).glob(pattern):
             shutil.copy(path, out / path.name)
     logs = Path("logs", run)
-    lines = ["stage\tseconds"]
+    rows = []
     for path in sorted(logs.rglob("*.benchmark.tsv")):
         name = path.relative_to(logs).as_posix().removesuffix(".benchmark.tsv")
-        lines.append(f"{name}\t{path.read_text().splitlines()[1].split()[0]}")
-    (out / "seconds.tsv").write_text("\n".join(lines) + "\n")
+        rows.append((name, pd.read_csv(path, sep="\t").s.sum()))
+    pd.DataFrame(rows, columns=["stage", "seconds"]).to_csv(out / "seconds.tsv", sep="\t", index=False)
 
 
 if __name__ == "__main__":
