@@ -27,7 +27,7 @@ def setting(
     choices: Sequence[Any] | None = None,
     inherited: bool = False,
 ) -> Any:
-    """Declare a setting: default, meaning, closed range (of each element), choices.
+    """Declare a setting: default, meaning, closed range and choices (of each element).
 
     `inherited` marks a setting that the workflow fills in from the top level of the configuration.
     """
@@ -110,7 +110,7 @@ def _parse_list(hint: Any, value: Any, path: str, meta: Mapping[str, Any], probl
         problems.append(f"{path}: expected a list of {wanted} values, found {show(value)}; write {remedy}")
         return _BAD
     items = [
-        _parse_value(arguments[0], item, f"{path}[{index}]", {**meta, "choices": None}, problems)
+        _parse_value(arguments[0], item, f"{path}[{index}]", meta, problems)
         for index, item in enumerate(value)
     ]
     return _BAD if _BAD in items else tuple(items)

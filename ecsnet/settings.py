@@ -432,10 +432,24 @@ class Figures:
     )
 
 
+ABLATION_ROWS = (
+    *("cam", "cam_refined", "cam_walked", "cam_weighted"),
+    *("erased_evidence", "n1_residual", "n2_conflict", "n3_margin", "n5_specks", "all_rules"),
+    *("ecs_trained_on_x", "ecs_trained_on_both", "ecs_labels_from_both"),
+    *("filter_off", "filter_on", "deeplab_on_cam", "deeplab_on_ecs", "supervised"),
+)
+"""What variants.ROWS describes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
     """`snakemake ablation`: what each step and each rule of the method is worth."""
 
+    rows: tuple[str, ...] | None = setting(
+        None,
+        "rows of the table; only what these need is run; null: all",
+        choices=ABLATION_ROWS,
+    )
     seeds: tuple[int, ...] | None = setting(
         None,
         "seeds of all trainings, of which the run's own costs no training; null: that one alone",

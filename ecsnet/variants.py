@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .settings import Config, Evidence, section_json
+from .settings import ABLATION_ROWS, Config, Evidence, section_json
 
 Overlay = Mapping[str, Mapping[str, Any]]
 """Settings that differ from the run's, by section."""
@@ -130,6 +130,9 @@ class Variants:
     def __init__(self, config: Config) -> None:
         self._seed = config.seed
         self._seeds = config.ablation.seeds or (config.seed,)
+        self._rows = config.ablation.rows or tuple(
+            row for row in ABLATION_ROWS if row != "supervised" or config.supervised.enabled
+        )
         seeds = dict.fromkeys([config.seed, *self._seeds])
         self._configs = {
             self._folder(name, seed): _changed(config, overlay, seed)
@@ -149,17 +152,16 @@ class Variants:
         return self._configs[variant].filter_labels.source
 
     def rows(self) -> list[tuple[Row, int, str]]:
-        """Each row with each seed, and the variant that has its score.
+        """Each row that is wanted with each seed, and the variant that has its score.
 
-        Without that of the supervised bound, where the run does without it: its masks are not to be had
-        everywhere.
+        Where all are wanted, without that of the supervised bound if the run does without it: its masks are
+        not to be had everywhere.
         """
-        bound = self._configs[""].supervised.enabled
         return [
             (row, seed, self._owner(self._folder(row.variant, seed), SOURCES[row.what], None))
             for row in ROWS
+            if row.name in self._rows
             for seed in self._seeds
-            if row.what != "supervised" or bound
         ]
 
     def _folder(self, name: str, seed: int) -> str:

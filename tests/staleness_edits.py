@@ -305,8 +305,8 @@ EDITS = {
         setting("supervised.enabled", False), setting("supervised.masks", "Masks")
     ),
     "`figures.panels` and `figures.columns` swapped": swapped("figures", "panels", "columns"),
-    "`ablation.seeds` and `ablation.resamples` changed": setting(
-        "ablation", {"seeds": [0, 3], "resamples": 50}
+    "`ablation.rows`, `ablation.seeds` and `ablation.resamples` changed": setting(
+        "ablation", {"rows": ["cam"], "seeds": [0, 3], "resamples": 50}
     ),
     "every key of `runtime` changed": setting("runtime", EVERY_RUNTIME),
     "comments and blank lines": rewritten(commented),

@@ -69,7 +69,7 @@ class Leaf:
         """A valid value that is not the default."""
         metadata = self.item.metadata
         if metadata["choices"]:
-            return next(choice for choice in metadata["choices"] if choice != self.default)
+            return self.wrap(next(choice for choice in metadata["choices"] if choice != self.default))
         high = 65 if metadata["high"] is None else metadata["high"]
         whole = min(65, high) if min(65, high) != self.default else high - 1
         text = {"url": "https://other/", "md5": "0" * 32}.get(self.path[-1].split("_")[-1], "other")
@@ -200,10 +200,11 @@ def test_ranges_are_closed_and_enforced(leaf: Leaf) -> None:
 )
 def test_choices(leaf: Leaf) -> None:
     for choice in leaf.item.metadata["choices"]:
-        assert get(parse_config(nest(leaf.path, choice)), leaf.path) == choice
+        accepted = get(parse_config(nest(leaf.path, leaf.wrap(choice))), leaf.path)
+        assert accepted == ((choice,) if leaf.is_list else choice)
     other = "qqq" if leaf.element is str else 77
-    [line] = complaints(nest(leaf.path, other))
-    assert line.startswith(f"{leaf.name}: unknown value {json.dumps(other)}; ")
+    [line] = complaints(nest(leaf.path, leaf.wrap(other)))
+    assert line.startswith(f"{leaf.name}{'[0]' if leaf.is_list else ''}: unknown value {json.dumps(other)}; ")
     assert all(str(choice) in line for choice in leaf.item.metadata["choices"])
 
 
@@ -267,6 +268,9 @@ def test_messages_in_full() -> None:
     ]
     assert complaints({"dataset": {"kind": "demoo"}}) == [
         'dataset.kind: unknown value "demoo"; did you mean demo?'
+    ]
+    assert complaints({"ablation": {"rows": ["cam", "filter_of"]}}) == [
+        'ablation.rows[1]: unknown value "filter_of"; did you mean filter_off?'
     ]
     assert complaints({"qqqq": 1})[0].startswith("qqqq: unknown setting 'qqqq'; known are run, seed, ")
 

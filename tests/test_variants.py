@@ -10,7 +10,7 @@ from test_staleness import leaves, with_other_value
 
 from ecsnet import variants
 from ecsnet.score import WHATS
-from ecsnet.settings import Config, Evidence, Walk, parse_config
+from ecsnet.settings import ABLATION_ROWS, Config, Evidence, Walk, parse_config
 from ecsnet.variants import ROWS, SOURCES, Variants, chain, overlays
 
 LINE = "train_cam erase evidence train_ecs ecs_labels filter_labels train_segmenter predict".split()
@@ -134,6 +134,18 @@ def test_what_the_run_does_without_changes_no_background(evidence, refined, walk
 def test_without_a_supervised_bound_there_is_no_row_of_it():
     names = [row.name for row, *_ in Variants(Config()).rows()]
     assert names == [row.name for row in ROWS if row.name != "supervised"]
+
+
+def test_rows_that_are_chosen_come_in_the_tables_order_with_every_seed():
+    chosen = ["supervised", "deeplab_on_ecs", "cam"]
+    plan = Variants(parse_config({"ablation": {"rows": chosen, "seeds": [0, 4]}}))
+    assert [(row.name, seed) for row, seed, _ in plan.rows()] == [
+        (name, seed) for name in reversed(chosen) for seed in (0, 4)
+    ]
+
+
+def test_every_row_can_be_chosen():
+    assert [row.name for row in ROWS] == list(ABLATION_ROWS)
 
 
 def test_the_runs_own_seed_is_the_ablations_if_none_is_given():
