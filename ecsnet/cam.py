@@ -22,11 +22,11 @@ def activation_maps(
 
     def maps_of(view: Tensor) -> Tensor:
         maps = network(view).float()
-        scores.append(maps.mean((2, 3)))
+        scores.append(maps.mean((2, 3)).unflatten(0, (-1, len(images))))
         return functional.relu(maps)
 
     maps = average_views(maps_of, images, settings, network.features.stride, grid)
-    return maps, torch.sigmoid(torch.stack(scores).mean(0))
+    return maps, torch.sigmoid(torch.cat(scores).mean(0))
 
 
 def normalise(maps: Tensor, maximum: Tensor) -> Tensor:

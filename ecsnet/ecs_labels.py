@@ -1,14 +1,15 @@
 """Stage 5: pixel labels, from ECS-Net's own segmentation and the evidence, refined together."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .ahead import in_order, read_ahead, side_threads
 from .cam import erase
 from .device import autocast, choose_device, inference_batch
-from .images import batches_of_equal_shape, read_batch
 from .labels import clean_labels
 from .networks import EcsNet, load_network
 from .progress import Progress
@@ -43,15 +44,21 @@ def run(
     evidence_reader, region_reader = ShardReader([evidence]), ShardReader([regions])
     records = read_images(images, network.spec["classes"], shard)
     progress = Progress("ecs_labels", len(records), "images")
-    with ShardWriter(out) as writer, torch.inference_mode():
-        for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):
-            pictures = read_batch(root, batch, device)
+    side, size = side_threads(device, threads), inference_batch(runtime, device)
+
+    def calls() -> Iterator[tuple]:
+        for batch, pictures in read_ahead(root, records, size, device, side):
             with autocast(device, runtime):
                 predicted = predict(network, pictures, batch, region_reader, settings)
-            for record, picture, scores in zip(batch, pictures, predicted, strict=True):
-                seen = torch.from_numpy(evidence_reader.get(record.id, "scores")).float().to(device)
-                writer.add(record.id, **labels_of_image(record, picture, scores, seen, settings))
-            progress.step(len(batch))
+            seen = [evidence_reader.get(record.id, "scores") for record in batch]
+            refined = refined_scores(predicted, pictures, batch, seen, settings)
+            for record, scores in zip(batch, refined, strict=True):
+                yield arrays_of_image, record, scores, settings
+
+    with ShardWriter(out) as writer, torch.inference_mode():
+        for image_id, arrays in in_order(calls(), side):
+            writer.add(image_id, **arrays)
+            progress.step()
 
 
 def predict(
@@ -61,7 +68,7 @@ def predict(
     absent = torch.ones(len(batch), len(network.spec["classes"]) + 1, dtype=torch.bool)
     for row, record in zip(absent, batch, strict=True):
         row[[0, *record.tags]] = False
-    absent = absent.to(pictures.device)
+    absent = absent.to(pictures.device, non_blocking=True)
     grid = working_grid(pictures, settings.refine.size)
     predicted = probabilities(network, pictures, settings, grid, absent)
     if settings.predict == "both":
@@ -71,17 +78,37 @@ def predict(
     return predicted
 
 
-def labels_of_image(
-    record: ImageRecord, picture: Tensor, predicted: Tensor, evidence: Tensor, settings: EcsLabels
-) -> dict[str, np.ndarray]:
-    """The arrays that `run` stores, from one image's prediction [1 + C, h, w] and evidence [1 + K, ·, ·]."""
-    own = predicted[[0, *record.tags]]
-    seen = resize(evidence.unsqueeze(0), tuple(own.shape[1:]))[0]
+def refined_scores(
+    predicted: Tensor,
+    pictures: Tensor,
+    batch: list[ImageRecord],
+    evidence: list[np.ndarray],
+    settings: EcsLabels,
+) -> list[Tensor]:
+    """Each image's scores [1 + K, h, w].
+
+    Args:
+        predicted: [B, 1 + C, h, w].
+        evidence: of each image [1 + K, ·, ·].
+    """
+    counts = [1 + len(record.tags) for record in batch]
+    pairs = [(place, tag) for place, record in enumerate(batch) for tag in (0, *record.tags)]
+    places, tags = torch.tensor(pairs).T.to(pictures.device, non_blocking=True)
+    own = predicted[places, tags]
+    seen = torch.from_numpy(np.concatenate(evidence)).to(pictures.device, non_blocking=True).float()
+    seen = resize(seen.unsqueeze(0), (own.shape[1], own.shape[2]))[0]
     weight = settings.evidence_weight
-    scores = refine((1 - weight) * own + weight * seen, picture, settings.refine).cpu().numpy()
-    classes = np.array(record.tags, np.uint8)
-    return {
+    scores = (1 - weight) * own + weight * seen
+    return refine(scores.split(counts), pictures, settings.refine)
+
+
+def arrays_of_image(
+    record: ImageRecord, scores: Tensor, settings: EcsLabels
+) -> tuple[str, dict[str, np.ndarray]]:
+    """An image's id, and the arrays that `run` stores."""
+    found, classes = scores.cpu().numpy(), np.array(record.tags, np.uint8)
+    return record.id, {
         "classes": classes,
-        "scores": scores.astype(np.float16),
-        "label": clean_labels(scores, classes, settings.margin, settings.speck),
+        "scores": found.astype(np.float16),
+        "label": clean_labels(found, classes, settings.margin, settings.speck),
     }

@@ -1,14 +1,16 @@
 """Stage 2: class activation maps of each image, what they find erased, and the maps of the rest."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .ahead import in_order, read_ahead, side_threads
 from .cam import activation_maps, erase, erased_region, normalise
 from .device import autocast, choose_device, inference_batch
-from .images import batches_of_equal_shape, read_batch
 from .networks import Classifier, load_network
 from .progress import Progress
 from .settings import Erase, Runtime
@@ -36,36 +38,74 @@ def run(
     network = load_network(weights, Classifier, device)
     records = read_images(images, network.spec["classes"], shard)
     progress = Progress("erase", len(records), "images")
+    side, size = side_threads(device, threads), inference_batch(runtime, device)
+
+    def calls() -> Iterator[tuple]:
+        for batch, pictures in read_ahead(root, records, size, device, side):
+            yield arrays_of_batch, batch, maps_of_batch(network, pictures, batch, settings)
+
     with ShardWriter(out) as writer, torch.inference_mode(), autocast(device, runtime):
-        for batch in batches_of_equal_shape(records, inference_batch(runtime, device)):
-            arrays_of_images = maps_of_batch(network, read_batch(root, batch, device), batch, settings)
-            for record, arrays in zip(batch, arrays_of_images, strict=True):
-                writer.add(record.id, **arrays)
-            progress.step(len(batch))
+        for done in in_order(calls(), side):
+            for image_id, arrays in done.items():
+                writer.add(image_id, **arrays)
+            progress.step(len(done))
 
 
-def maps_of_batch(
-    network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase
-) -> list[dict[str, np.ndarray]]:
-    """The arrays that `run` stores, for pictures [B, 3, H, W] of one shape."""
+@dataclass(frozen=True)
+class Maps:
+    """What the classifier says of some pictures; of present classes one image's after the other's, S in all.
+
+    Attributes:
+        cam, erased_cam: A and A', float32 [S, h, w] in [0, 1].
+        regions: E, bool [B, h, w].
+        probability: of the picture and of the erased picture, float32 [2, S].
+    """
+
+    cam: Tensor
+    erased_cam: Tensor
+    regions: Tensor
+    probability: Tensor
+
+
+def maps_of_batch(network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase) -> Maps:
+    """The maps of pictures [B, 3, H, W] of one shape."""
     height, width = (-(-side // settings.grid_stride) for side in pictures.shape[2:])
     grid = (height, width)
+    present = present_classes(batch, pictures.device)
     maps, probability = activation_maps(network, pictures, settings, grid)
-    present = [torch.tensor([tag - 1 for tag in record.tags], device=pictures.device) for record in batch]
-    maxima = [maps[i, tags].amax((1, 2)) for i, tags in enumerate(present)]
-    cams = [normalise(maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
-    regions = torch.stack([erased_region(cam, settings.threshold) for cam in cams])
+    maps = maps[present]
+    maxima = maps.amax((1, 2))
+    cam = normalise(maps, maxima)
+    of_images = cam.split([len(record.tags) for record in batch])
+    regions = torch.stack([erased_region(one, settings.threshold) for one in of_images])
     erased_pictures = erase(pictures, regions, network.features.mean)
     erased_maps, erased_probability = activation_maps(network, erased_pictures, settings, grid)
-    erased_cams = [normalise(erased_maps[i, tags], maxima[i]) for i, tags in enumerate(present)]
-    probability = torch.stack([probability, erased_probability])
-    return [
-        {
-            "classes": np.array(record.tags, np.uint8),
-            "cam": cams[i].half().cpu().numpy(),
-            "erased_cam": erased_cams[i].half().cpu().numpy(),
-            "region": regions[i].cpu().numpy(),
-            "probability": probability[:, i, present[i]].cpu().numpy(),
-        }
-        for i, record in enumerate(batch)
-    ]
+    erased_cam = normalise(erased_maps[present], maxima)
+    return Maps(cam, erased_cam, regions, torch.stack([probability[present], erased_probability[present]]))
+
+
+def present_classes(batch: list[ImageRecord], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The place in the batch and the class, from 0, of each present class: an index into [B, C, ...]."""
+    pairs = [(place, tag - 1) for place, record in enumerate(batch) for tag in record.tags]
+    places, classes = torch.tensor(pairs).T.to(device, non_blocking=True)
+    return places, classes
+
+
+def arrays_of_batch(batch: list[ImageRecord], maps: Maps) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays that `run` stores, by image id."""
+    ends = np.cumsum([len(record.tags) for record in batch])[:-1]
+    cam, erased_cam = (one.cpu().numpy().astype(np.float16) for one in (maps.cam, maps.erased_cam))
+    probability = maps.probability.cpu().numpy()
+    parts = zip(
+        batch,
+        np.split(cam, ends),
+        np.split(erased_cam, ends),
+        maps.regions.cpu().numpy(),
+        np.split(probability, ends, axis=1),
+        strict=True,
+    )
+    names = ("cam", "erased_cam", "region", "probability")
+    return {
+        record.id: {"classes": np.array(record.tags, np.uint8), **dict(zip(names, arrays, strict=True))}
+        for record, *arrays in parts
+    }

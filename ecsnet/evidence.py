@@ -1,23 +1,25 @@
 """Stage 3: evidence from both maps, refined, and labels for ECS-Net by the noise rule."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from .ahead import in_order, read_ahead, side_threads
 from .backbone import Features
 from .device import choose_device
 from .grids import resize_labels
-from .images import to_tensor
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
 from .networks import Classifier, load_network
 from .palette import IGNORE
-from .pictures import read_image
 from .progress import Progress
 from .refine import refine
 from .settings import Evidence, Runtime
 from .store import Shard, ShardReader, ShardWriter
-from .tables import ImageRecord, read_classes, read_images
+from .tables import read_classes, read_images
 from .walk import spread
 
 
@@ -48,33 +50,59 @@ def run(
     records = read_images(images, read_classes(classes), shard)
     features = load_network(weights, Classifier, device).features
     progress = Progress("evidence", len(records), "images")
+    side = side_threads(device, threads)
+
+    def calls() -> Iterator[tuple]:
+        for [record], pictures in read_ahead(root, records, 1, device, side):
+            found = Maps(*(reader.get(record.id, name) for name in Maps._fields))
+            refined = refined_scores(found, pictures, features, settings)
+            yield arrays_of_image, record.id, found, refined, settings
+
     with ShardWriter(out) as writer, torch.inference_mode():
-        for record in records:
-            image = to_tensor(read_image(root / record.image)).to(device)
-            writer.add(record.id, **labels_of_image(reader, record, image, features, settings))
+        for image_id, arrays in in_order(calls(), side):
+            writer.add(image_id, **arrays)
             progress.step()
 
 
-def labels_of_image(
-    reader: ShardReader, record: ImageRecord, image: torch.Tensor, features: Features, settings: Evidence
-) -> dict[str, np.ndarray]:
-    """The arrays that `run` stores, for one image [3, H, W] and its maps."""
-    names = ("classes", "cam", "erased_cam", "probability")
-    classes, cam, erased_cam, probability = (reader.get(record.id, name) for name in names)
-    cam = cam.astype(np.float32)
-    erased_cam = residual_rule(erased_cam.astype(np.float32), probability[1], settings.residual)
+class Maps(NamedTuple):
+    """What erase stored of an image."""
+
+    classes: np.ndarray
+    cam: np.ndarray
+    erased_cam: np.ndarray
+    probability: np.ndarray
+
+
+def refined_scores(found: Maps, pictures: Tensor, features: Features, settings: Evidence) -> Tensor:
+    """Scores of the evidence and of the CAM alone, [2 (1 + K), h, w], of one image [1, 3, H, W]."""
+    cam, erased_cam = used_maps(found, settings)
     maps = np.concatenate([evidence(cam, erased_cam if settings.erased else None), cam])
     # what leads walk and refinement depends on the image alone: both go in one pass
-    maps = spread(torch.from_numpy(maps).to(image.device), image, features, settings).cpu().numpy()
-    both = [with_background(part, settings.background_power) for part in np.split(maps, 2)]
-    refined = refine(torch.from_numpy(np.concatenate(both)).to(image.device), image, settings.refine)
+    device = pictures.device
+    maps = spread(torch.from_numpy(maps).to(device), pictures[0], features, settings).cpu().numpy()
+    both = np.concatenate([with_background(part, settings.background_power) for part in np.split(maps, 2)])
+    [refined] = refine([torch.from_numpy(both).to(device)], pictures, settings.refine)
+    return refined
+
+
+def used_maps(found: Maps, settings: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    """A and A', [K, h, w] float32; of A' what N1 leaves."""
+    erased_cam = residual_rule(found.erased_cam.astype(np.float32), found.probability[1], settings.residual)
+    return found.cam.astype(np.float32), erased_cam
+
+
+def arrays_of_image(
+    image_id: str, found: Maps, refined: Tensor, settings: Evidence
+) -> tuple[str, dict[str, np.ndarray]]:
+    """The image's id, and the arrays that `run` stores."""
     scores, cam_scores = np.split(refined.cpu().numpy(), 2)
-    label = clean_labels(scores, classes, settings.margin, settings.speck)
+    label = clean_labels(scores, found.classes, settings.margin, settings.speck)
     if settings.erased:
-        label[resize_labels(conflict_rule(cam, erased_cam, settings.conflict), *label.shape)] = IGNORE
-    return {
-        "classes": classes,
+        conflicts = conflict_rule(*used_maps(found, settings), settings.conflict)
+        label[resize_labels(conflicts, *label.shape)] = IGNORE
+    return image_id, {
+        "classes": found.classes,
         "scores": scores.astype(np.float16),
         "label": label,
-        "cam_label": label_values(cam_scores, classes),
+        "cam_label": label_values(cam_scores, found.classes),
     }

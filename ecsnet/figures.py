@@ -139,7 +139,7 @@ def _panel(record: ImageRecord, root: Path, stages: Stages) -> Entry:
     ]
     if stages.ecs_labels:
         scores, present = (stages.ecs_labels.get(record.id, name) for name in ("scores", "classes"))
-        label = argmax_labels(scores, present, record.height, record.width)
+        label = argmax_labels(scores, np.insert(present, 0, 0), record.height, record.width)
         pictures.append(plots.label_overlay(photo, label))
     pictures.append(plots.label_overlay(photo, stages.filtered.get(record.id)))
     return Entry(record.id, record.tags, pictures)

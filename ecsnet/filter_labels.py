@@ -136,15 +136,13 @@ def _filter_part(
         labels, taken = reliable(scores, classes, evidence, thresholds, settings)
         missing = [names[tag - 1] for tag in record.tags if not (labels == tag).any()]
         dropped = f"no reliable pixel of {', '.join(missing)}" if missing and settings.drop_image else ""
-        full = argmax_labels(scores, classes, record.height, record.width)
+        full = argmax_labels(scores, np.insert(classes, 0, 0), record.height, record.width)
         full[resize_labels(labels == IGNORE, record.height, record.width) | bool(dropped)] = IGNORE
         path = folder / f"{record.id}.png"
-        write_mask(path, full)
+        content = write_mask(path, full)
         note = {"kept": round(float((full != IGNORE).mean()), 4)}
         note |= {rule: round(float(mask.mean()), 4) for rule, mask in taken.items()}
-        label = LabelRecord(
-            record.id, f"{folder.name}/{record.id}.png", fingerprint(path.read_bytes()), dropped
-        )
+        label = LabelRecord(record.id, f"{folder.name}/{record.id}.png", fingerprint(content), dropped)
         rows.append((label, note))
     return rows
 

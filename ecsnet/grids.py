@@ -21,10 +21,9 @@ def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     return labels[rows[:, None], columns]
 
 
-def argmax_labels(scores: np.ndarray, classes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Label map (uint8 [height, width]) of scores [1 + K, h, w]: background first, then `classes`."""
-    values = np.concatenate([[0], classes]).astype(np.uint8)
-    return values[resize_maps(scores, height, width).argmax(0)]
+def argmax_labels(scores: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Label map (uint8 [height, width]) of scores [K, h, w]: of the best score its value, of [K]."""
+    return values.astype(np.uint8)[resize_maps(scores, height, width).argmax(0)]
 
 
 def _resize_axis(maps: np.ndarray, target: int, axis: int) -> np.ndarray:

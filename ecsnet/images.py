@@ -1,6 +1,6 @@
-"""Pictures as tensors: batches, and random crops for training."""
+"""Pictures as random crops for training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,6 @@ from .palette import IGNORE
 from .pictures import read_image
 from .settings import Training
 from .tables import ImageRecord
-
-
-def to_tensor(picture: np.ndarray) -> Tensor:
-    """[3, H, W] in [0, 1] of uint8 [H, W, 3]."""
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
-
-
-def read_batch(root: Path, records: Sequence[ImageRecord], device: torch.device) -> Tensor:
-    """Pictures of one shape, [B, 3, H, W] in [0, 1]; their paths are relative to `root`."""
-    return torch.stack([to_tensor(read_image(root / record.image)) for record in records]).to(device)
 
 
 class RandomCrops(Dataset):
@@ -129,16 +119,3 @@ def _window(side: int, size: int, generator: np.random.Generator) -> tuple[slice
     if side >= size:
         return slice(offset, offset + length), slice(0, length)
     return slice(0, length), slice(offset, offset + length)
-
-
-def batches_of_equal_shape(records: list[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:
-    """Consecutive images of equal shape together, at most `size` of them; the order is kept."""
-    batch: list[ImageRecord] = []
-    for record in records:
-        same = batch and (record.height, record.width) == (batch[0].height, batch[0].width)
-        if batch and (not same or len(batch) == size):
-            yield batch
-            batch = []
-        batch.append(record)
-    if batch:
-        yield batch

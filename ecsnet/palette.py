@@ -1,5 +1,6 @@
 """Label images: the VOC colour palette, and reading and writing masks as palette PNGs."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,22 @@ def voc_palette() -> list[int]:
     return colors
 
 
-def write_mask(path: Path, labels: np.ndarray, durable: bool = False) -> None:
-    """Write class indices (uint8 [H, W]) as a palette PNG, atomically; `durable` as of `atomic_path`."""
+_PALETTE = bytes(voc_palette())
+
+
+def write_mask(path: Path, labels: np.ndarray, durable: bool = False) -> bytes:
+    """Write class indices (uint8 [H, W]) as a palette PNG, atomically, and return the file's content.
+
+    `durable` is as of `atomic_path`.
+    """
     assert (labels.dtype, labels.ndim) == (np.uint8, 2), (labels.dtype, labels.shape)
     picture = Image.fromarray(labels)  # mode L; putpalette turns it into P
-    picture.putpalette(voc_palette())
+    picture.putpalette(_PALETTE)
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
     with atomic_path(path, durable=durable) as temporary:
-        picture.save(temporary, format="PNG")
+        temporary.write_bytes(content.getbuffer())
+    return content.getvalue()
 
 
 def read_mask(path: Path) -> np.ndarray:

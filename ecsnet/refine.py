@@ -4,7 +4,7 @@ PAMR (Araslanov & Roth, CVPR 2020) and PAR (Ru et al., CVPR 2022): each round re
 by a weighted mean of its neighbours' at several distances; like colours weigh more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,21 +16,30 @@ from .views import resize
 NEIGHBOURS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
-def refine(scores: Tensor, image: Tensor, settings: Refine) -> Tensor:
-    """Refined scores [K, h, w] of one picture, on the working grid.
+def refine(scores: Sequence[Tensor], images: Tensor, settings: Refine) -> list[Tensor]:
+    """Refined scores [K, h, w], on the working grid, of each of some pictures of one shape.
 
     Args:
-        scores: [K, ·, ·], any corner-aligned grid.
-        image: [3, H, W] in [0, 1].
+        scores: of each picture [K, ·, ·], with its own K, all on one corner-aligned grid.
+        images: [B, 3, H, W] in [0, 1].
 
     Each result is a mean of scores with weights that sum to one, so that scores which add up to one
     over the classes still do.
     """
-    grid = working_grid(image, settings.size)
-    scores = resize(scores.unsqueeze(0), grid)[0]
-    if settings.rounds == 0:
-        return scores
-    weights = affinity(resize(image.unsqueeze(0), grid)[0], settings)
+    grid = working_grid(images, settings.size)
+    counts = [len(one) for one in scores]
+    every = resize(torch.cat(list(scores)).unsqueeze(0), grid)[0]
+    if settings.rounds:
+        weights = affinity(resize(images, grid), settings)
+        if len(counts) > 1:
+            owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+            weights = weights[:, owners.to(weights.device, non_blocking=True)]
+        every = _refined(every, weights, settings)
+    return list(every.split(counts))
+
+
+def _refined(scores: Tensor, weights: Tensor, settings: Refine) -> Tensor:
+    """Scores [S, h, w] after all rounds, with the neighbours' weights [N, S or 1, h, w]."""
     for _ in range(settings.rounds):
         # neighbour by neighbour: all of them stacked would not fit a processor's caches
         total = torch.zeros_like(scores)
@@ -46,31 +55,31 @@ def working_grid(picture: Tensor, size: float) -> tuple[int, int]:
     return max(2, round(height * size)), max(2, round(width * size))
 
 
-def affinity(image: Tensor, settings: Refine) -> Tensor:
-    """Weights [N, h, w] of each pixel's N neighbours; they sum to one over N.
+def affinity(images: Tensor, settings: Refine) -> Tensor:
+    """Weights [N, B, h, w] of each pixel's N neighbours in images [B, 3, h, w]; they sum to one over N.
 
     softmax_n( −mean_rgb (|ΔI| / (w σ))² ) + λ softmax_n( −(d / (w σ_d))² ), divided by 1 + λ, with σ the
     standard deviation of the colour over the neighbours and σ_d that of their distances d.
     """
-    neighbours = torch.stack(list(_neighbours(image, settings.dilations)), 1)
-    difference = (neighbours - image.unsqueeze(1)).abs()
-    spread = neighbours.std(1, keepdim=True) * settings.color_width + 1e-8
-    color = torch.softmax(-(difference / spread).square().mean(0), dim=0)
-    distance = _distances(settings.dilations).to(image.device)
+    neighbours = torch.stack(list(_neighbours(images, settings.dilations)), 2)
+    difference = (neighbours - images.unsqueeze(2)).abs()
+    spread = neighbours.std(2, keepdim=True) * settings.color_width + 1e-8
+    color = torch.softmax(-(difference / spread).square().mean(1), dim=1)
+    distance = _distances(settings.dilations).to(images.device, non_blocking=True)
     nearness = torch.softmax(-(distance / (distance.std() * settings.color_width + 1e-8)).square(), dim=0)
     weight = settings.position_weight
-    return (color + weight * nearness.view(-1, 1, 1)) / (1 + weight)
+    return ((color + weight * nearness.view(-1, 1, 1)) / (1 + weight)).transpose(0, 1)
 
 
 def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
-    """The maps [K, h, w] as each neighbour sees them; edges are repeated outwards."""
-    height, width = maps.shape[1:]
+    """The maps [..., K, h, w] as each neighbour sees them; edges are repeated outwards."""
+    height, width = maps.shape[-2:]
     reach = max(dilations)
-    padded = functional.pad(maps.unsqueeze(0), (reach,) * 4, mode="replicate")[0]
+    padded = functional.pad(maps, (reach,) * 4, mode="replicate")
     for d in dilations:
         for dy, dx in NEIGHBOURS:
             top, left = reach + dy * d, reach + dx * d
-            yield padded[:, top : top + height, left : left + width]
+            yield padded[..., top : top + height, left : left + width]
 
 
 def _distances(dilations: tuple[int, ...]) -> Tensor:

@@ -123,7 +123,9 @@ def _counter(what: str, labels: ShardReader | LabelTable, thresholds: np.ndarray
 
     def count_ecs(image_id: str, truth: np.ndarray) -> np.ndarray:
         scores, present = read(image_id, "scores", "classes")
-        return scoring.count_pixels(truth, argmax_labels(scores, present, *truth.shape), classes)
+        return scoring.count_pixels(
+            truth, argmax_labels(scores, np.insert(present, 0, 0), *truth.shape), classes
+        )
 
     counters: dict[str, Counter] = {
         "cam": count_cam,

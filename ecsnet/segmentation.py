@@ -30,5 +30,6 @@ def probabilities(
 def _softmax(network: EcsNet | DeepLab, absent: Tensor | None, images: Tensor) -> Tensor:
     logits = network.segment(images).float()
     if absent is not None:
+        absent = absent.repeat(len(images) // len(absent), 1)  # of the mirrored images, too
         logits = logits.masked_fill(absent[:, :, None, None], -torch.inf)
     return logits.softmax(1)

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from ecsnet.backbone import Features, fetch_weights, load_imagenet, move_stride_to_1x1
 from ecsnet.errors import UserError
-from ecsnet.images import to_tensor
 from ecsnet.pictures import read_image
 from ecsnet.settings import Backbone
 from ecsnet.views import resize
@@ -150,7 +149,8 @@ def share_named_right(network, mean, std):
     right = []
     for name, numbers in IMAGENET.items():
         for path in photographs(name, 12):
-            image = resize(to_tensor(read_image(path))[None], (224, 224))
+            pixels = torch.from_numpy(read_image(path)).permute(2, 0, 1)[None]
+            image = resize(pixels.float() / 255, (224, 224))
             top = network((image - mean) / std).topk(5).indices[0].tolist()
             right.append(any(number in numbers for number in top))
     return sum(right) / len(right)

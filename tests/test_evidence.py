@@ -4,30 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from ecsnet.evidence import labels_of_image
+from ecsnet.evidence import Maps, arrays_of_image, refined_scores
 from ecsnet.palette import IGNORE
 from ecsnet.settings import Evidence, Refine, Walk
-from ecsnet.tables import ImageRecord
 
 CAM = [[[0, 0.5], [0.9, 0.1]], [[0, 0], [0.1, 0.9]]]
 ERASED = [[[0, 0], [0.2, 0]], [[0, 0.4], [0.8, 0]]]
 CLASSES = [3, 7]
-
-
-class Reader:
-    """Stands for a shard with the maps above."""
-
-    def __init__(self, probability):
-        self.arrays = {
-            "classes": np.array(CLASSES, np.uint8),
-            "cam": np.array(CAM, np.float16),
-            "erased_cam": np.array(ERASED, np.float16),
-            "probability": np.array(probability, np.float32),
-        }
-
-    def get(self, image_id, name):
-        assert image_id == "cat"
-        return self.arrays[name]
 
 
 def arrays(probability=((0.1, 0.1), (0.9, 0.9)), **changed):
@@ -36,8 +19,16 @@ def arrays(probability=((0.1, 0.1), (0.9, 0.9)), **changed):
     chosen = Evidence(
         norm_power=0, walk=Walk(steps=0), refine=Refine(rounds=0, size=1.0), **{**plain, **changed}
     )
-    record = ImageRecord("cat", "cat.jpg", 2, 2, tuple(CLASSES), "0")
-    return labels_of_image(Reader(probability), record, torch.zeros(3, 2, 2), None, chosen)
+    maps = Maps(
+        np.array(CLASSES, np.uint8),
+        np.array(CAM, np.float16),
+        np.array(ERASED, np.float16),
+        np.array(probability, np.float32),
+    )
+    refined = refined_scores(maps, torch.zeros(1, 3, 2, 2), None, chosen)
+    image_id, found = arrays_of_image("cat", maps, refined, chosen)
+    assert image_id == "cat"
+    return found
 
 
 def scores_of(*maps):

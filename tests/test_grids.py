@@ -36,4 +36,4 @@ def test_resize_labels_takes_the_nearest_and_keeps_corners():
 def test_argmax_labels_gives_the_classes_own_numbers():
     scores = np.zeros((3, 1, 3), np.float16)
     scores[0, 0, 0] = scores[1, 0, 1] = scores[2, 0, 2] = 1
-    assert argmax_labels(scores, np.array([4, 20]), 1, 3).tolist() == [[0, 4, 20]]
+    assert argmax_labels(scores, np.array([0, 4, 20]), 1, 3).tolist() == [[0, 4, 20]]

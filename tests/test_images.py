@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ecsnet.images import RandomCrops, batches_of_equal_shape, to_tensor
+from ecsnet.images import RandomCrops
 from ecsnet.settings import Training
 from ecsnet.tables import ImageRecord
 
@@ -27,10 +27,6 @@ def folder(tmp_path):
 def crops(folder, names="abc", maps=None, **settings):
     settings = Training(**{"crop_size": 33, "scale": (0.5, 1.5), **settings})
     return RandomCrops([record(name) for name in names], folder, settings, FILL, 3, maps)
-
-
-def test_tensor_of_a_picture():
-    assert to_tensor(np.full((2, 3, 3), 255, np.uint8)).tolist() == torch.ones(3, 2, 3).tolist()
 
 
 def test_a_position_is_always_the_same_crop(folder):
@@ -84,9 +80,3 @@ def test_pictures_and_maps_are_cropped_alike(folder, scale):
         if scale[0] < 1:  # the picture is 20 wide, the crop 49: filled around it
             assert inside.sum() == 400
             assert torch.equal(item["image"][:, ~inside], torch.full((3, int((~inside).sum())), 0.5))
-
-
-def test_equal_shapes_go_together_and_the_order_is_kept():
-    records = [record("a"), record("b"), record("c"), record("d", 10), record("e", 10), record("f")]
-    batches = batches_of_equal_shape(records, 2)
-    assert [[item.id for item in batch] for batch in batches] == [["a", "b"], ["c"], ["d", "e"], ["f"]]

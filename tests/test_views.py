@@ -46,3 +46,18 @@ def test_average_views_is_the_mean():
         lambda view: torch.full((1, 2, 3, 3), next(constants)), torch.zeros(1, 3, 32, 32), views, 16, (4, 4)
     )
     assert torch.equal(maps, torch.full((1, 2, 4, 4), 3.0))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_mirrored_images_may_go_with_the_others(flip):
+    sizes = []
+
+    def maps_of(view):
+        sizes.append(len(view))
+        return view[:, :2, ::16, ::16].square()
+
+    images, views = torch.rand(3, 3, 40, 57), Views(scales=(0.5, 1.0), flip=flip)
+    apart = average_views(maps_of, images, views, 16, (7, 9), together=False)
+    together = average_views(maps_of, images, views, 16, (7, 9), together=True)
+    assert sizes == ([3, 3, 3, 3, 6, 6] if flip else [3, 3, 3, 3])
+    assert torch.equal(apart, together)

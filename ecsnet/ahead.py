@@ -1,0 +1,76 @@
+"""Work beside the network: pictures are read ahead of it, and its results are finished behind it.
+
+So a network waits neither for a decoder nor for a writer. Results come in an order that depends on the
+pictures' shapes alone.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .pictures import read_image
+from .tables import ImageRecord
+
+
+def side_threads(device: torch.device, threads: int) -> int:
+    """Threads to read ahead with, and as many to finish with: on a CPU the network needs the cores."""
+    return max(1, threads // 2) if device.type == "cuda" else 1
+
+
+def read_ahead(
+    root: Path, records: Sequence[ImageRecord], size: int, device: torch.device, threads: int = 1
+) -> Iterator[tuple[list[ImageRecord], Tensor]]:
+    """Images of one shape and their pictures [B, 3, H, W] in [0, 1], at most `size`, read by threads.
+
+    Args:
+        root: what the images' paths are relative to.
+        threads: batches that are read at the same time; one more waits.
+    """
+    pinned = device.type == "cuda"
+
+    def read(batch: list[ImageRecord]) -> tuple[list[ImageRecord], Tensor]:
+        pixels = [torch.from_numpy(read_image(root / record.image)).permute(2, 0, 1) for record in batch]
+        stacked = torch.stack(pixels)
+        return batch, stacked.pin_memory() if pinned else stacked
+
+    calls = ((read, batch) for batch in batches_of_equal_shape(records, size))
+    for batch, pixels in in_order(calls, threads):
+        # a quarter of the bytes of numbers goes to the card, while it computes
+        yield batch, pixels.to(device, non_blocking=True).float() / 255
+
+
+def batches_of_equal_shape(records: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:
+    """Images of equal shape together, `size` of them; what is left of each shape comes at the end."""
+    waiting: dict[tuple[int, int], list[ImageRecord]] = {}
+    for record in records:
+        shape = record.height, record.width
+        batch = waiting.setdefault(shape, [])
+        batch.append(record)
+        if len(batch) == size:
+            yield waiting.pop(shape)
+    yield from waiting.values()
+
+
+def in_order(calls: Iterable[tuple], threads: int) -> Iterator[Any]:
+    """Results of calls (function, *arguments) in their order, made by threads while the next are fetched.
+
+    Calls are fetched in the caller's own thread, and one more than there are threads waits at most: memory
+    stays flat. An error comes where its result would.
+    """
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for function, *arguments in calls:
+                waiting.append(pool.submit(function, *arguments))
+                if len(waiting) > threads + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
