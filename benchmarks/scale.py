@@ -13,13 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import yaml
-from memory import run_process
 from PIL import Image
+from processes import run_process
 
 from ecsnet.tables import ImageRecord, LabelRecord, write_images, write_labels
 
@@ -129,9 +128,8 @@ def write_label_tables(images: int, shards: int) -> None:
 
 
 def row(part: str, *words: str) -> None:
-    start = time.perf_counter()
-    memory, _ = run_process([sys.executable, *words], environment())
-    print(f"| {part} | {time.perf_counter() - start:.1f} | {memory:.0f} |", flush=True)
+    used = run_process([sys.executable, *words], environment())
+    print(f"| {part} | {used.seconds:.1f} | {used.memory:.0f} |", flush=True)
 
 
 def environment() -> dict[str, str]:

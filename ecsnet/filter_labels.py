@@ -117,7 +117,8 @@ def _confidences(num_classes: int, part: Part) -> np.ndarray:
     reader = ShardReader([part.labels])
     counts = np.zeros((num_classes + 1) * BINS, np.int64)
     for record in part.records:
-        scores, classes = reader.get(record.id, "scores"), reader.get(record.id, "classes")
+        scores, classes = (reader.get(record.id, name) for name in ("scores", "classes"))
+        scores = scores.astype(np.float32)
         cells = label_values(scores, classes).astype(int) * BINS + confidence_bins(scores)
         counts += np.bincount(cells.ravel(), minlength=len(counts))
     return counts.reshape(-1, BINS)

@@ -7,6 +7,7 @@ classes' own numbers, 0 for background and 255 where a rule ignores a pixel.
 import numpy as np
 from scipy import ndimage
 
+from .grids import strongest
 from .palette import IGNORE
 
 
@@ -58,7 +59,7 @@ def speck_rule(labels: np.ndarray, share: float) -> np.ndarray:
 
 def label_values(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """The best label of each cell, uint8 [h, w]; only background and tagged classes appear (N4)."""
-    return np.concatenate([[0], classes]).astype(np.uint8)[scores.argmax(0)]
+    return np.insert(classes.astype(np.uint8), 0, 0)[strongest(scores)]
 
 
 def clean_labels(scores: np.ndarray, classes: np.ndarray, margin: float, speck: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
+from .grids import strongest
 from .palette import IGNORE
 from .store import ShardReader, ShardWriter
 
@@ -33,17 +34,22 @@ def count_pixels(truth: np.ndarray, labels: np.ndarray, classes: int) -> np.ndar
     if truth.shape != labels.shape:
         sizes = f"the label is {_size(labels)} pixels, its true mask {_size(truth)}"
         raise UserError(f"{sizes}; rerun the stage that wrote the label")
-    pairs = truth.ravel().astype(np.intp) * 256 + labels.ravel()
-    counts = np.bincount(pairs, minlength=1 << 16).reshape(256, 256)
-    size = classes + 1
-    for kind, totals in (("true mask", counts.sum(1)), ("label", counts.sum(0))):
-        unknown = np.flatnonzero(totals[size:IGNORE])
+    pairs = (truth.astype(np.uint16) << 8 | labels).ravel()
+    # label images are made of long runs of one value: to count those is several times as fast
+    starts = np.concatenate([[0], np.flatnonzero(pairs[1:] != pairs[:-1]) + 1])
+    lengths = np.diff(starts, append=pairs.size)
+    rows, columns = pairs[starts] >> 8, pairs[starts] & 255
+    for kind, values in (("true mask", rows), ("label", columns)):
+        unknown = values[(values > classes) & (values != IGNORE)]
         if len(unknown):
             raise UserError(
-                f"the {kind} has the value {size + unknown[0]}, but there are only {classes} classes; "
+                f"the {kind} has the value {unknown.min()}, but there are only {classes} classes; "
                 "correct dataset.classes, or rerun the stage that wrote the file"
             )
-    return np.concatenate([counts[:size, :size], counts[:size, IGNORE:]], axis=1)
+    size, scored = classes + 1, rows != IGNORE
+    cells = rows[scored].astype(np.intp) * (size + 1) + np.minimum(columns[scored], size)
+    counts = np.bincount(cells, lengths[scored], minlength=size * (size + 1))
+    return counts.astype(np.int64).reshape(size, size + 1)
 
 
 def all_pixels(counts: np.ndarray) -> np.ndarray:
@@ -103,10 +109,10 @@ def count_thresholds(
         int64 [C + 1, C + 1, T + 1], which may be added up over images.
     """
     scored = truth != IGNORE
-    strongest = present[cam.argmax(0)[scored]].astype(np.intp)
+    classes_there = present[strongest(cam)[scored]].astype(np.intp)
     exceeded = np.searchsorted(thresholds, cam.max(0)[scored], side="left")
     shape = (classes + 1, classes + 1, len(thresholds) + 1)
-    flat = (truth[scored] * np.intp(shape[1]) + strongest) * shape[2] + exceeded
+    flat = (truth[scored] * np.intp(shape[1]) + classes_there) * shape[2] + exceeded
     return np.bincount(flat, minlength=np.prod(shape)).reshape(shape)
 
 

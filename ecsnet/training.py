@@ -64,19 +64,12 @@ def train(job: Job) -> None:
     Raises:
         UserError: the loss is not finite; the last good state is kept.
     """
-    device = choose_device(job.runtime, job.threads)
-    if device.type == "cpu":
-        torch.set_num_threads(job.settings.cpu_threads)  # any other number rounds differently
-    parallel.join()
-    network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    set_training_mode(network, job.settings)
-    parallel.see_whole_batch(network)
-    learner = Learner(job, network)
+    device, learner = start(job)
     keeper = ResumeFile(job)
     state = keeper.load(learner)
     progress = Progress(job.stage, job.steps, "steps", state.step)
     with stopping.deferred():
-        for batch in _batches(job, state.step, device):
+        for batch in batches(job, state.step, device):
             losses = learner.step(state.step, batch)
             _record(job, state, losses, learner.rate)
             if parallel.rank() == 0:
@@ -130,6 +123,18 @@ class Learner:
         return {"loss": total, **terms}
 
 
+def start(job: Job) -> tuple[torch.device, Learner]:
+    """The device that a training runs on, and its network there, ready to learn."""
+    device = choose_device(job.runtime, job.threads)
+    if device.type == "cpu":
+        torch.set_num_threads(job.settings.cpu_threads)  # any other number rounds differently
+    parallel.join()
+    network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    set_training_mode(network, job.settings)
+    parallel.see_whole_batch(network)
+    return device, Learner(job, network)
+
+
 class _Loss(nn.Module):
     """A loss as a module, the form in which gradients can be shared between processes."""
 
@@ -167,7 +172,8 @@ def _set_rates(optimizer: torch.optim.SGD, settings: Training, step: int, steps:
         group["lr"] = poly_rate(step, steps, settings) * group["factor"]
 
 
-def _batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
+def batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
+    """The batches of all steps from `first` on, on the device, cropped by workers ahead of it."""
     size = job.settings.batch_size
     whole = (range(step * size, (step + 1) * size) for step in range(first, job.steps))
     positions = [parallel.part(batch, size) for batch in whole]

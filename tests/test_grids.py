@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ecsnet.grids import argmax_labels, resize_labels, resize_maps
+from ecsnet.grids import argmax_labels, resize_labels, resize_maps, strongest
 
 SIDES = st.integers(1, 12)
 
@@ -37,3 +37,12 @@ def test_argmax_labels_gives_the_classes_own_numbers():
     scores = np.zeros((3, 1, 3), np.float16)
     scores[0, 0, 0] = scores[1, 0, 1] = scores[2, 0, 2] = 1
     assert argmax_labels(scores, np.array([0, 4, 20]), 1, 3).tolist() == [[0, 4, 20]]
+
+
+@given(
+    arrays(
+        np.float32, st.tuples(st.integers(1, 5), SIDES, SIDES), elements=st.sampled_from([0, 0.25, 0.5, 1])
+    )
+)
+def test_strongest_is_the_first_of_the_best(scores):
+    assert np.array_equal(strongest(scores), scores.argmax(0))

@@ -21,6 +21,18 @@ def test_counts_by_hand():
     np.testing.assert_array_equal(counts, COUNTS)
 
 
+@given(st.data())
+def test_counts_are_those_of_single_pixels(data):
+    size = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    values = arrays.arrays(np.uint8, size, elements=st.sampled_from([0, 1, 2, 3, 255]))
+    truth, labels = data.draw(values), data.draw(values)
+    expected = np.zeros((4, 5), int)
+    for row, column in zip(truth.ravel().tolist(), labels.ravel().tolist(), strict=True):
+        if row != 255:
+            expected[row, min(column, 4)] += 1
+    np.testing.assert_array_equal(scoring.count_pixels(truth, labels, 3), expected)
+
+
 def test_ignored_labels_are_background_when_all_pixels_are_scored():
     confusion = scoring.all_pixels(COUNTS)
     np.testing.assert_array_equal(confusion, [[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])

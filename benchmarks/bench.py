@@ -1,0 +1,94 @@
+"""All measurements of speed, into Markdown tables: `make bench`.
+
+    python benchmarks/bench.py --configfile config/minivoc.yaml [part …]
+
+The pictures, networks and labels are those of a finished run of the configuration, so run that first. Every
+figure is a ratio of two things that took turns in this process, on whichever device is there.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import bench_arrays
+import bench_growth
+import bench_inference
+import bench_runs
+import bench_training
+import torch
+from finished import Finished, finished
+from timing import Row, write
+
+
+def parts(run: Finished, configfile: Path, counts: tuple[int, int]) -> dict[str, Callable[[], list[Row]]]:
+    """The tables by name."""
+    data = run.config.dataset
+    return {
+        "inference": lambda: bench_inference.measure(run),
+        "training": lambda: bench_training.measure(run),
+        "refinement": lambda: bench_arrays.refinement(run),
+        "decoding": lambda: bench_arrays.stages(run),
+        "counting": lambda: bench_arrays.counting(run),
+        "starting": lambda: bench_runs.starting(),
+        "planning": lambda: bench_runs.planning(configfile),
+        "shares": lambda: bench_runs.shares(run),
+        "growth": lambda: bench_growth.measure(
+            run.root, "trainaug" if data.kind == "voc" else data.train_list, run.threads, *counts
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--configfile", type=Path, default=Path("config/demo.yaml"))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--images", type=int, default=40, help="a stage is measured on (default: 40)")
+    parser.add_argument(
+        "--growth",
+        type=int,
+        nargs=2,
+        default=(300, 3000),
+        metavar=("LEAST", "MOST"),
+        help="(default: 300 3000)",
+    )
+    parser.add_argument("--out", type=Path, help="folder of the tables (default: benchmarks/tables/DEVICE)")
+    parser.add_argument("part", nargs="*", help="only these tables (default: all)")
+    arguments = parser.parse_args()
+    run = finished(arguments.configfile, arguments.threads, arguments.images)
+    known = parts(run, arguments.configfile, tuple(arguments.growth))
+    unknown = [part for part in arguments.part if part not in known]
+    if unknown:
+        parser.error(f"no table {unknown[0]}; known are {', '.join(known)}")
+    out = arguments.out or Path(__file__).parent / "tables" / run.device.type
+    print(machine(run), flush=True)
+    for part in arguments.part or known:
+        write(known[part](), out / f"{part}.md")
+
+
+def machine(run: Finished) -> str:
+    """What is measured, on what."""
+    card = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "no GPU"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], text=True, capture_output=True).stdout
+    return (
+        f"run {run.config.run}, commit {commit.strip() or 'unknown'}, torch {torch.__version__}, "
+        f"{run.threads} threads, {processor()}, {card}"
+    )
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()
