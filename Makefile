@@ -2,9 +2,11 @@
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
+CONFIG ?= config/demo.yaml
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-long test-slurm lint schema clean
+.PHONY: help setup demo bench test test-long test-slurm lint schema clean
 
 define SCHEMA
 import pathlib, yaml
@@ -37,6 +39,9 @@ setup: .venv/.stamp ## install everything into .venv
 demo: setup ## run the whole pipeline on a generated data set, some minutes on a CPU
 	@$(TOOLS) snakemake --cores $(CORES) --configfile config/demo.yaml
 	@echo "Scores: results/demo/summary.csv   Pictures: results/demo/figures/"
+
+bench: setup ## measure speed, on the finished run of CONFIG (default: the demo), into benchmarks/tables/
+	@$(TOOLS) python benchmarks/bench.py --configfile $(CONFIG) --threads $(CORES)
 
 test: setup ## run the tests
 	@$(TOOLS) pytest -m "not long and not slurm"

@@ -1,6 +1,6 @@
 """All measurements of speed, into Markdown tables: `make bench`.
 
-    python benchmarks/bench.py --configfile config/minivoc.yaml [part …]
+    python benchmarks/bench.py [part …] --configfile config/minivoc.yaml
 
 The pictures, networks and labels are those of a finished run of the configuration, so run that first. Every
 figure is a ratio of two things that took turns in this process, on whichever device is there.
@@ -23,17 +23,20 @@ from finished import Finished, finished
 from timing import Row, write
 
 
-def parts(run: Finished, configfile: Path, counts: tuple[int, int]) -> dict[str, Callable[[], list[Row]]]:
+def parts(
+    run: Finished, configfiles: list[Path], counts: tuple[int, int]
+) -> dict[str, Callable[[], list[Row]]]:
     """The tables by name."""
     data = run.config.dataset
     return {
+        "ceiling": lambda: bench_inference.ceilings(run),
         "inference": lambda: bench_inference.measure(run),
         "training": lambda: bench_training.measure(run),
         "refinement": lambda: bench_arrays.refinement(run),
         "decoding": lambda: bench_arrays.stages(run),
         "counting": lambda: bench_arrays.counting(run),
         "starting": lambda: bench_runs.starting(),
-        "planning": lambda: bench_runs.planning(configfile),
+        "planning": lambda: bench_runs.planning(configfiles),
         "shares": lambda: bench_runs.shares(run),
         "growth": lambda: bench_growth.measure(
             run.root, "trainaug" if data.kind == "voc" else data.train_list, run.threads, *counts
@@ -45,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--configfile", type=Path, default=Path("config/demo.yaml"))
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--images", type=int, default=40, help="a stage is measured on (default: 40)")
     parser.add_argument(

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from finished import Finished
 from PIL import Image
-from timing import Row, seconds, side_by_side
+from timing import Row, least, seconds, side_by_side
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from ecsnet import ecs_labels, erase, predict
 from ecsnet.device import autocast
@@ -50,9 +51,44 @@ class Subject:
     run: Callable[[Path], None]
 
 
+def subjects(run: Finished) -> list[Subject]:
+    return [erase_subject(run), ecs_subject(run), predict_subject(run)]
+
+
 def measure(run: Finished) -> list[Row]:
     """A row for each stage: images/s, and the shares of the limit and of the usual loop."""
-    return [row(run, make(run)) for make in (erase_subject, ecs_subject, predict_subject)]
+    return [row(run, subject) for subject in subjects(run)]
+
+
+def ceilings(run: Finished) -> list[Row]:
+    """What the device multiplies in a second, and how much of that the bare forward passes reach."""
+    product = matrix_rate(run)
+    rows: list[Row] = [{"what": "matrix product", "GFLOP an image": None, "TFLOP/s": product, "share": 1.0}]
+    for subject in subjects(run):
+        with FlopCounterMode(display=False) as counter:
+            bare(run, subject, 1)
+        batch, flops = fastest_batch(run, subject), counter.get_total_flops()
+        reached = flops / least(lambda subject=subject, batch=batch: bare(run, subject, batch), 2) / 1e12
+        per_image = flops / len(subject.records) / 1e9
+        rows.append(
+            {
+                "what": subject.stage,
+                "GFLOP an image": per_image,
+                "TFLOP/s": reached,
+                "share": reached / product,
+            }
+        )
+    return rows
+
+
+def matrix_rate(run: Finished) -> float:
+    """TFLOP/s of products of large square matrices in the precision of the stages."""
+    side, repeats = (8192, 20) if run.device.type == "cuda" else (2048, 5)
+    left, right = (torch.rand(side, side, device=run.device) for _ in range(2))
+    with torch.inference_mode(), autocast(run.device, run.runtime):
+        left @ right
+        taken = least(lambda: [left @ right for _ in range(repeats)])
+    return 2 * side**3 * repeats / taken / 1e12
 
 
 def erase_subject(run: Finished) -> Subject:

@@ -24,9 +24,19 @@ def starting() -> list[Row]:
     return rows
 
 
-def planning(configfile: Path) -> list[Row]:
+def planning(configfiles: list[Path]) -> list[Row]:
     """Seconds of a plan of everything, of a plan with nothing to do, and of a run with nothing to do."""
-    command = ["-m", "snakemake", "--cores", "1", "--configfile", str(configfile)]
+    snakefile = Path(__file__).parent.parent / "Snakefile"
+    command = [
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(snakefile),
+        "--cores",
+        "1",
+        "--configfile",
+        *map(str, configfiles),
+    ]
     if "Nothing to be done" not in python(*command, "--dry-run"):
         print("the run is not up to date with code and settings: no time of a run with nothing to do")
         ways = {"plan of the whole run": ["--dry-run", "--quiet", "all", "--forceall"]}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from snakemake.utils import update_config
 
 from ecsnet.device import choose_device
 from ecsnet.settings import Config, Runtime, parse_config
@@ -64,9 +65,13 @@ class Finished:
         return sorted(paths, key=lambda path: int(path.name.split("-")[0]))
 
 
-def finished(configfile: Path, threads: int, images: int) -> Finished:
-    """The run of a configuration; ends the process where it is not finished."""
-    run = Finished(parse_config(yaml.safe_load(configfile.read_text())), threads, images)
+def finished(configfiles: list[Path], threads: int, images: int) -> Finished:
+    """The run of a configuration, later files over earlier ones; ends the process if it is not finished."""
+    values: dict[str, object] = {}
+    for path in configfiles:
+        update_config(values, yaml.safe_load(path.read_text()))
+    run = Finished(parse_config(values), threads, images)
     if not (run.results / "summary.csv").exists():
-        sys.exit(f"{run.results}/summary.csv is not there: run snakemake --configfile {configfile} first")
+        files = " ".join(map(str, configfiles))
+        sys.exit(f"{run.results}/summary.csv is not there: run snakemake --configfile {files} first")
     return run

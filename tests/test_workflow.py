@@ -330,3 +330,25 @@ def test_a_training_on_several_cards_has_a_budget_of_as_many(tmp_path):
     result = snakemake(tmp_path, *plan, "--resources", "gpu=1", config=config)
     assert result.returncode == 1
     assert "runtime.gpus_per_training: 2, but --resources gpu=1; lower the one or raise" in result.stdout
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_speed_is_measured_on_a_finished_run(finished):
+    """Every table, with the numbers of images as small as they may be."""
+    folder, _ = finished
+    command = [
+        sys.executable, REPOSITORY / "benchmarks" / "bench.py", "--configfile", "config.yaml", "--out",
+        "tables", "--threads", "1", "--images", "4", "--growth", "2", "8",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    tables = {path.stem: path.read_text().splitlines() for path in (folder / "tables").glob("*.md")}
+    assert {name: len(lines) - 2 for name, lines in tables.items()} == {
+        "ceiling": 4, "inference": 3, "training": 3, "refinement": 2, "decoding": 6, "counting": 1,
+        "starting": 14, "planning": 3, "shares": len(tables["shares"]) - 2, "growth": 11,
+    }  # fmt: skip
+    assert "| erase |" in "".join(tables["shares"])
