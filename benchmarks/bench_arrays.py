@@ -75,13 +75,19 @@ def stages(run: Finished) -> list[Row]:
 
 def kinds(run: Finished) -> dict[str, tuple[str, list[Path]]]:
     """The split and the files of each kind of label."""
-    return {
+    found = {
         "cam": ("train", run.shards("erase")),
         "cam_refined": ("train", run.shards("evidence")),
-        "ecs_labels": ("train", run.shards("ecs_labels", f"round{run.config.rounds}")),
+        "ecs_labels": ("train", labels_of(run)),
         "filtered_labels": ("train", [run.results / "filter_labels.csv"]),
         "val": ("val", [run.results / "predict.csv"]),
     }
+    return {what: files for what, files in found.items() if what != "ecs_labels" or run.with_ecs}
+
+
+def labels_of(run: Finished) -> list[Path]:
+    """What is filtered."""
+    return run.shards(*(["ecs_labels", f"round{run.config.rounds}"] if run.with_ecs else ["evidence"]))
 
 
 def score_row(run: Finished, what: str, folder: Path) -> Row:
@@ -111,7 +117,7 @@ def filter_row(run: Finished, folder: Path) -> Row:
         filter_labels.run(
             run.config.filter_labels, images=run.table("train"),
             classes=run.results / "prepare" / "classes.txt",
-            labels=run.shards("ecs_labels", f"round{run.config.rounds}"), evidence=run.shards("evidence"),
+            labels=labels_of(run), evidence=run.shards("evidence"),
             out=folder / "filter_labels.csv", kept=folder / "kept.csv", threads=1,
         )  # fmt: skip
 
@@ -142,7 +148,7 @@ def counting(run: Finished) -> list[Row]:
     labels = LabelTable(run.results / "predict.csv", run.results)
     pairs = [(masks.get(image_id), labels.get(image_id)) for image_id in masks.ids()]
     classes = len(run.names)
-    metric = MulticlassConfusionMatrix(classes + 1, ignore_index=255)
+    metric = MulticlassConfusionMatrix(classes + 1, ignore_index=255, validate_args=False)
     tensors = [(torch.from_numpy(truth).long(), torch.from_numpy(label).long()) for truth, label in pairs]
 
     def ours() -> np.ndarray:

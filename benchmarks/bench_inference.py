@@ -14,21 +14,25 @@ import numpy as np
 import torch
 from finished import Finished
 from PIL import Image
-from timing import Row, least, seconds, side_by_side
+from timing import Row, least, side_by_side
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from ecsnet import ecs_labels, erase, predict
 from ecsnet.device import autocast
 from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
-from ecsnet.settings import Views
-from ecsnet.store import ShardWriter
+from ecsnet.settings import Views as ViewSettings
+from ecsnet.store import ShardReader, ShardWriter
 from ecsnet.tables import ImageRecord
 from ecsnet.views import aligned_side
 
 BATCHES = {"cpu": (1, 2, 4), "cuda": (8, 16, 32, 64)}
 """Images in a forward pass that are tried, by device."""
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -40,19 +44,21 @@ class Subject:
     Attributes:
         passes: how often each view of an image goes through the network (erase: picture and erased picture).
         run: the whole stage, writing into a folder.
+        prepare: writes what it needs there.
     """
 
     stage: str
     forward: Forward
     stride: int
-    views: Views
+    views: ViewSettings
     passes: int
     records: list[ImageRecord]
     run: Callable[[Path], None]
+    prepare: Callable[[Path], None] = lambda folder: None
 
 
 def subjects(run: Finished) -> list[Subject]:
-    return [erase_subject(run), ecs_subject(run), predict_subject(run)]
+    return [erase_subject(run), *([ecs_subject(run)] if run.with_ecs else []), predict_subject(run)]
 
 
 def measure(run: Finished) -> list[Row]:
@@ -84,8 +90,9 @@ def ceilings(run: Finished) -> list[Row]:
 def matrix_rate(run: Finished) -> float:
     """TFLOP/s of products of large square matrices in the precision of the stages."""
     side, repeats = (8192, 20) if run.device.type == "cuda" else (2048, 5)
-    left, right = (torch.rand(side, side, device=run.device) for _ in range(2))
     with torch.inference_mode(), autocast(run.device, run.runtime):
+        product = torch.rand(8, 8, device=run.device) @ torch.rand(8, 8, device=run.device)
+        left, right = (torch.rand(side, side, device=run.device, dtype=product.dtype) for _ in range(2))
         left @ right
         taken = least(lambda: [left @ right for _ in range(repeats)])
     return 2 * side**3 * repeats / taken / 1e12
@@ -108,20 +115,25 @@ def erase_subject(run: Finished) -> Subject:
 def ecs_subject(run: Finished) -> Subject:
     weights = run.results / "train_ecs" / f"round{run.config.rounds}" / "weights.safetensors"
     network, settings = load_network(weights, EcsNet, run.device), run.config.ecs_labels
-    # one shard of all, as the run's own are others than the measured one
-    joined = Path(tempfile.mkdtemp()) / "joined"
-    for stage in ("evidence", "erase"):
-        join(run.shards(stage), joined / f"{stage}.npz")
+    evidence, regions = ShardReader(run.shards("evidence")), ShardReader(run.shards("erase"))
 
     def stage(folder: Path) -> None:
         ecs_labels.run(
             settings, images=run.table("train"), root=run.root, weights=weights,
-            evidence=joined / "evidence.npz", regions=joined / "erase.npz", shard=run.shard("train"),
+            evidence=folder / "evidence.npz", regions=folder / "erase.npz", shard=run.shard("train"),
             out=folder / "labels.npz", runtime=run.runtime, threads=run.threads,
         )  # fmt: skip
 
+    def prepare(folder: Path) -> None:
+        """One shard of the measured images, as the run's own are others."""
+        with ShardWriter(folder / "evidence.npz") as first, ShardWriter(folder / "erase.npz") as second:
+            for record in run.records("train"):
+                first.add(record.id, scores=evidence.get(record.id, "scores"))
+                second.add(record.id, region=regions.get(record.id, "region"))
+
     passes, stride = 2 if settings.predict == "both" else 1, network.features.stride
-    return Subject("ecs_labels", network.segment, stride, settings, passes, run.records("train"), stage)
+    records = run.records("train")
+    return Subject("ecs_labels", network.segment, stride, settings, passes, records, stage, prepare)
 
 
 def predict_subject(run: Finished) -> Subject:
@@ -139,23 +151,11 @@ def predict_subject(run: Finished) -> Subject:
     return Subject("predict", network.segment, stride, views, 1, run.records("val"), stage)
 
 
-def join(paths: list[Path], out: Path) -> None:
-    """Several shards' arrays as one shard."""
-    with ShardWriter(out) as writer:
-        for path in paths:
-            arrays: dict[str, dict[str, np.ndarray]] = {}
-            with np.load(path) as file:
-                for member in file.files:
-                    image_id, name = member.rsplit("/", 1)
-                    arrays.setdefault(image_id, {})[name] = file[member]
-            for image_id, found in arrays.items():
-                writer.add(image_id, **found)
-
-
 def row(run: Finished, subject: Subject) -> Row:
     batch = fastest_batch(run, subject)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        subject.prepare(folder)
         works = {
             "stage": lambda: subject.run(folder),
             "bare": lambda: bare(run, subject, batch),
@@ -222,30 +222,53 @@ def fastest_batch(run: Finished, subject: Subject) -> int:
 
 
 def rate(run: Finished, subject: Subject, batch: int, size: tuple[int, int]) -> float:
-    """Images/s of forward passes of one size."""
-    pictures, repeats = ready_tensor(run, batch, *size), max(2, 16 // batch)
-    subject.forward(pictures)
-    return batch * repeats / seconds(lambda: [subject.forward(pictures) for _ in range(repeats)])
+    """Images/s of forward passes of one size; 0 where memory does not do."""
+    repeats = max(2, 16 // batch)
+    try:
+        pictures = ready_tensor(run, batch, *size)
+        subject.forward(pictures)
+        return batch * repeats / least(lambda: [subject.forward(pictures) for _ in range(repeats)], 2)
+    except torch.OutOfMemoryError:
+        return 0.0
 
 
 def loop(run: Finished, subject: Subject, folder: Path) -> None:
-    """The usual way (IRN's make_cam): view by view, read, computed and written in turn."""
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    for record in subject.records:
-        with Image.open(run.root / record.image) as file:
+    """The usual way, as IRN's make_cam: one picture after the other, its views one after the other.
+
+    Pictures come from a loader's worker, already in all scales; the maps are summed at the picture's size and
+    written. No refinement, no label images: what the stages do beyond that counts against them.
+    """
+    stages = DataLoader(Views(run, subject), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    with torch.no_grad(), autocast(run.device, run.runtime):
+        for record, views in zip(subject.records, stages, strict=True):
+            total: Tensor | float = 0.0
+            for view in views * subject.passes:
+                maps = subject.forward(view.to(run.device)).float().relu()
+                maps = maps[0] + maps[1].flip(-1) if len(maps) == 2 else maps[0]
+                size = (record.height, record.width)
+                total = total + functional.interpolate(maps[None], size, mode="bilinear")[0]
+            present = total[[tag - 1 for tag in record.tags]] if record.tags else total  # type: ignore[index]
+            present = present / present.amax((1, 2), keepdim=True).clamp(min=1e-5)
+            np.save(folder / f"{record.id}.npy", present.cpu().numpy())
+
+
+class Views(Dataset):
+    """All scales of each picture, each as a batch of it and its mirror image."""
+
+    def __init__(self, run: Finished, subject: Subject) -> None:
+        self.run, self.subject = run, subject
+
+    def __len__(self) -> int:
+        return len(self.subject.records)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        record, views = self.subject.records[index], self.subject.views
+        with Image.open(self.run.root / record.image) as file:
             picture = file.convert("RGB")
-        total: Tensor | float = 0.0
-        for _ in range(subject.passes):
-            for scale in subject.views.scales:
-                size = (round(record.width * scale), round(record.height * scale))
-                pixels = (np.asarray(picture.resize(size, Image.Resampling.BICUBIC)) / 255 - mean) / std
-                view = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
-                both = torch.stack([view, view.flip(-1)]) if subject.views.flip else view.unsqueeze(0)
-                with torch.no_grad():
-                    maps = subject.forward(both.to(run.device)).float().relu()
-                maps = maps[0] + maps[1].flip(-1) if subject.views.flip else maps[0]
-                shape = (record.height, record.width)
-                total = total + functional.interpolate(maps[None], shape, mode="bilinear")[0]
-        present = total[[tag - 1 for tag in record.tags]] if record.tags else total  # type: ignore[index]
-        present = present / present.amax((1, 2), keepdim=True).clamp(min=1e-5)
-        np.save(folder / f"{record.id}.npy", present.cpu().numpy())
+        found = []
+        for scale in views.scales:
+            size = (round(record.width * scale), round(record.height * scale))
+            pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
+            view = torch.from_numpy(((pixels - MEAN) / STD).transpose(2, 0, 1))
+            found.append(torch.stack([view, view.flip(-1)]) if views.flip else view.unsqueeze(0))
+        return found

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from finished import Finished
-from rates import seconds
+from rates import stage_seconds
 from timing import Row, least
 
 STAGES = (
@@ -60,7 +60,7 @@ def python(*words: str) -> str:
 def shares(run: Finished) -> list[Row]:
     """Seconds of each stage in the run, from Snakemake's benchmark files, and its share of all."""
     logs = Path("logs") / run.config.run
-    taken = {stage: seconds(logs, stage) for stage in (*STAGES, "supervised")}
+    taken = {stage: stage_seconds(logs, stage) for stage in (*STAGES, "supervised")}
     whole = sum(taken.values())
     rows: list[Row] = [
         {"stage": stage, "seconds": value, "share": value / whole} for stage, value in taken.items() if value

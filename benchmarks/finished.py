@@ -40,6 +40,11 @@ class Finished:
     def runtime(self) -> Runtime:
         return self.config.runtime
 
+    @property
+    def with_ecs(self) -> bool:
+        """Whether the run has an ECS-Net; else the evidence itself is filtered."""
+        return self.config.filter_labels.source == "ecs_labels"
+
     @cached_property
     def device(self) -> torch.device:
         return choose_device(self.runtime, self.threads)
@@ -69,6 +74,8 @@ def finished(configfiles: list[Path], threads: int, images: int) -> Finished:
     """The run of a configuration, later files over earlier ones; ends the process if it is not finished."""
     values: dict[str, object] = {}
     for path in configfiles:
+        if not path.is_file():
+            sys.exit(f"{path}: no such configuration; names of tables stand before --configfile")
         update_config(values, yaml.safe_load(path.read_text()))
     run = Finished(parse_config(values), threads, images)
     if not (run.results / "summary.csv").exists():

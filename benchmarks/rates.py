@@ -55,7 +55,7 @@ def count_images(results: Path) -> tuple[int, int]:
 def rows(config: Config, sizes: tuple[int, int]) -> Iterator[tuple[str, float, list[float]]]:
     """For each stage its rate and the hours for each size."""
     for stage in STAGES:
-        taken = seconds(Path("logs") / config.run, stage)
+        taken = stage_seconds(Path("logs") / config.run, stage)
         if taken:
             rate = work(config, stage, sizes) / taken
             yield stage, rate, [work(config, stage, size) / rate / 3600 for size in SIZES.values()]
@@ -69,7 +69,7 @@ def work(config: Config, stage: str, sizes: tuple[int, int]) -> float:
     return images * rounds * (section.epochs if isinstance(section, Training) else 1)
 
 
-def seconds(logs: Path, stage: str) -> float:
+def stage_seconds(logs: Path, stage: str) -> float:
     """Seconds of all jobs of a stage, one after the other."""
     files = [*logs.glob(f"{stage}.benchmark.tsv"), *logs.glob(f"{stage}/**/*.benchmark.tsv")]
     return sum(pd.read_csv(path, sep="\t").s.sum() for path in files)

@@ -57,9 +57,9 @@ def shown(value: object) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Print rows and write them as a Markdown table."""
-    text = table(rows)
+def write(rows: Sequence[Row], path: Path, head: str) -> None:
+    """Print rows, and write them as a Markdown table below a line that says what was measured on what."""
+    text = f"{head}\n\n{table(rows)}"
     print(f"\n{path.stem}\n\n{text}", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

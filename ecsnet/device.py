@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from functools import cache
 
 import torch
 
@@ -25,12 +26,19 @@ def choose_device(runtime: Runtime, threads: int) -> torch.device:
             )
         _keep_memory()
         return torch.device("cpu")
+    index = claimed_card()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+@cache
+def claimed_card() -> int:
+    """Index of this process's card, claimed when it is first asked for."""
     names = own_cards()
     # of a training on several cards, each process has its own
     index = int(os.environ["LOCAL_RANK"]) if is_worker() else claim(names)[0]
-    torch.cuda.set_device(index)
     print(f"device: card {names[index]} ({torch.cuda.get_device_name(index)})", flush=True)
-    return torch.device("cuda", index)
+    return index
 
 
 def own_cards() -> list[str]:

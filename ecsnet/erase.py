@@ -52,7 +52,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class Maps:
+class ClassMaps:
     """What the classifier says of some pictures; of present classes one image's after the other's, S in all.
 
     Attributes:
@@ -67,7 +67,9 @@ class Maps:
     probability: Tensor
 
 
-def maps_of_batch(network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase) -> Maps:
+def maps_of_batch(
+    network: Classifier, pictures: Tensor, batch: list[ImageRecord], settings: Erase
+) -> ClassMaps:
     """The maps of pictures [B, 3, H, W] of one shape."""
     height, width = (-(-side // settings.grid_stride) for side in pictures.shape[2:])
     grid = (height, width)
@@ -81,7 +83,9 @@ def maps_of_batch(network: Classifier, pictures: Tensor, batch: list[ImageRecord
     erased_pictures = erase(pictures, regions, network.features.mean)
     erased_maps, erased_probability = activation_maps(network, erased_pictures, settings, grid)
     erased_cam = normalise(erased_maps[present], maxima)
-    return Maps(cam, erased_cam, regions, torch.stack([probability[present], erased_probability[present]]))
+    return ClassMaps(
+        cam, erased_cam, regions, torch.stack([probability[present], erased_probability[present]])
+    )
 
 
 def present_classes(batch: list[ImageRecord], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -91,7 +95,7 @@ def present_classes(batch: list[ImageRecord], device: torch.device) -> tuple[Ten
     return places, classes
 
 
-def arrays_of_batch(batch: list[ImageRecord], maps: Maps) -> dict[str, dict[str, np.ndarray]]:
+def arrays_of_batch(batch: list[ImageRecord], maps: ClassMaps) -> dict[str, dict[str, np.ndarray]]:
     """The arrays that `run` stores, by image id."""
     ends = np.cumsum([len(record.tags) for record in batch])[:-1]
     cam, erased_cam = (one.cpu().numpy().astype(np.float16) for one in (maps.cam, maps.erased_cam))

@@ -54,7 +54,7 @@ def run(
 
     def calls() -> Iterator[tuple]:
         for [record], pictures in read_ahead(root, records, 1, device, side):
-            found = Maps(*(reader.get(record.id, name) for name in Maps._fields))
+            found = Stored(*(reader.get(record.id, name) for name in Stored._fields))
             refined = refined_scores(found, pictures, features, settings)
             yield arrays_of_image, record.id, found, refined, settings
 
@@ -64,7 +64,7 @@ def run(
             progress.step()
 
 
-class Maps(NamedTuple):
+class Stored(NamedTuple):
     """What erase stored of an image."""
 
     classes: np.ndarray
@@ -73,7 +73,7 @@ class Maps(NamedTuple):
     probability: np.ndarray
 
 
-def refined_scores(found: Maps, pictures: Tensor, features: Features, settings: Evidence) -> Tensor:
+def refined_scores(found: Stored, pictures: Tensor, features: Features, settings: Evidence) -> Tensor:
     """Scores of the evidence and of the CAM alone, [2 (1 + K), h, w], of one image [1, 3, H, W]."""
     cam, erased_cam = used_maps(found, settings)
     maps = np.concatenate([evidence(cam, erased_cam if settings.erased else None), cam])
@@ -85,14 +85,14 @@ def refined_scores(found: Maps, pictures: Tensor, features: Features, settings: 
     return refined
 
 
-def used_maps(found: Maps, settings: Evidence) -> tuple[np.ndarray, np.ndarray]:
+def used_maps(found: Stored, settings: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """A and A', [K, h, w] float32; of A' what N1 leaves."""
     erased_cam = residual_rule(found.erased_cam.astype(np.float32), found.probability[1], settings.residual)
     return found.cam.astype(np.float32), erased_cam
 
 
 def arrays_of_image(
-    image_id: str, found: Maps, refined: Tensor, settings: Evidence
+    image_id: str, found: Stored, refined: Tensor, settings: Evidence
 ) -> tuple[str, dict[str, np.ndarray]]:
     """The image's id, and the arrays that `run` stores."""
     scores, cam_scores = np.split(refined.cpu().numpy(), 2)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .ahead import in_order, read_ahead, side_threads
 from .device import autocast, choose_device, inference_batch
+from .errors import UserError
 from .grids import argmax_labels
 from .networks import DeepLab, load_network
 from .palette import write_mask
@@ -67,7 +68,15 @@ def possible_winners(maxima: np.ndarray) -> np.ndarray:
     Scores sum to one, so that the best one of n is 1/n or more everywhere, after a refinement by weighted
     means, too. A class that reaches that nowhere can be left out, and what is left sums to one less its best
     score, at least: so the least are left out one by one. No label changes, and refining costs a third.
+
+    Raises:
+        UserError: a score is not finite.
     """
+    if not np.isfinite(maxima).all():
+        raise UserError(
+            "predict: the network's scores are not finite; set runtime.precision to float32, or train again "
+            "with a lower train_segmenter.learning_rate"
+        )
     order = np.argsort(maxima, kind="stable")
     rest, left = 1.0, len(maxima)
     for index in order:

@@ -30,21 +30,20 @@ def refine(scores: Sequence[Tensor], images: Tensor, settings: Refine) -> list[T
     counts = [len(one) for one in scores]
     every = resize(torch.cat(list(scores)).unsqueeze(0), grid)[0]
     if settings.rounds:
-        weights = affinity(resize(images, grid), settings)
-        if len(counts) > 1:
-            owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-            weights = weights[:, owners.to(weights.device, non_blocking=True)]
-        every = _refined(every, weights, settings)
+        owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        owners = owners.to(images.device, non_blocking=True)
+        every = _refined(every, affinity(resize(images, grid), settings), owners, settings)
     return list(every.split(counts))
 
 
-def _refined(scores: Tensor, weights: Tensor, settings: Refine) -> Tensor:
-    """Scores [S, h, w] after all rounds, with the neighbours' weights [N, S or 1, h, w]."""
+def _refined(scores: Tensor, weights: Tensor, owners: Tensor, settings: Refine) -> Tensor:
+    """Scores [S, h, w] after all rounds, with the weights [N, B, h, w] of the images, `owners`, int [S]."""
+    alone = weights.shape[1] == 1
     for _ in range(settings.rounds):
-        # neighbour by neighbour: all of them stacked would not fit a processor's caches
+        # neighbour by neighbour: all of them stacked would not fit a processor's caches, or a card
         total = torch.zeros_like(scores)
         for neighbour, weight in zip(_neighbours(scores, settings.dilations), weights, strict=True):
-            total.addcmul_(neighbour, weight)
+            total.addcmul_(neighbour, weight if alone else weight[owners])
         scores = total
     return scores
 

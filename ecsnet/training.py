@@ -177,15 +177,12 @@ def batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
     size = job.settings.batch_size
     whole = (range(step * size, (step + 1) * size) for step in range(first, job.steps))
     positions = [parallel.part(batch, size) for batch in whole]
-    workers = job.runtime.workers
-    if workers is None:
-        workers = max(1, job.threads // parallel.size() - 1)
     loader = DataLoader(
         job.crops,
         batch_sampler=positions,  # type: ignore[arg-type]
-        num_workers=workers,
+        num_workers=workers(job),
         # the maps' readers are open files: forked workers inherit them, others could not be given them
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context="fork" if workers(job) else None,
         worker_init_fn=stopping.ignore_in_worker,
         pin_memory=device.type == "cuda",
     )
@@ -193,6 +190,12 @@ def batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         yield batch
+
+
+def workers(job: Job) -> int:
+    """Processes that decode and crop for this one."""
+    given = job.runtime.workers
+    return max(1, job.threads // parallel.size() - 1) if given is None else given
 
 
 def _with_plain_errors(loader: DataLoader) -> Iterator[Batch]:

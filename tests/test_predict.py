@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecsnet.errors import UserError
 from ecsnet.palette import read_mask
 from ecsnet.predict import possible_winners, write_label
 from ecsnet.refine import refine
@@ -17,6 +19,11 @@ def test_winners_by_hand():
     assert possible_winners(np.array([0.05, 0.2, 0.9])).tolist() == [2]
     assert possible_winners(np.full(4, 0.25)).tolist() == [0, 1, 2, 3]
     assert possible_winners(np.array([1.0])).tolist() == [0]
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(UserError, match=r"not finite; set runtime\.precision to float32"):
+        possible_winners(np.array([0.5, np.nan]))
 
 
 @settings(deadline=None)

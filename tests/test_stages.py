@@ -1,18 +1,28 @@
 """The per-image stages on a few generated pictures and networks with random weights."""
 
+import shutil
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from stage_data import CLASSES, LAST, REFINE, make_chain, make_data, run_erase
+from voc_folder import run_prepare
 
-from ecsnet import ecs_labels, evidence, predict, train_ecs
+from ecsnet import cam, ecs_labels, evidence, predict, segmentation, train_ecs
+from ecsnet.ahead import read_ahead
+from ecsnet.cam import activation_maps
 from ecsnet.errors import UserError
+from ecsnet.grids import argmax_labels
 from ecsnet.labels import label_values
-from ecsnet.networks import Classifier, EcsNet, load_network
+from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
 from ecsnet.palette import read_mask
-from ecsnet.settings import EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs
+from ecsnet.refine import refine, working_grid
+from ecsnet.segmentation import probabilities
+from ecsnet.settings import Dataset, EcsLabels, Erase, Evidence, Predict, Refine, Runtime, TrainEcs
 from ecsnet.store import Shard, ShardReader
-from ecsnet.tables import read_images, read_labels
+from ecsnet.tables import LabelTable, read_images, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +177,84 @@ def test_predictions_are_of_the_pictures_size_whatever_the_batch(data, tmp_path)
     for one, other in zip(single, batched, strict=True):
         assert one.shape == (64, 96)
         assert (one == other).mean() > 0.99
+
+
+@pytest.fixture(scope="module")
+def mixed(data, tmp_path_factory):
+    """The data with every other picture standing upright."""
+    folder = tmp_path_factory.mktemp("mixed")
+    shutil.copytree(data, folder, dirs_exist_ok=True)
+    for path in sorted((folder / "JPEGImages").glob("*.jpg"))[::2]:
+        for turned in (path, folder / "SegmentationClass" / f"{path.stem}.png"):
+            with Image.open(turned) as picture:
+                picture.load()
+            picture.transpose(Image.Transpose.ROTATE_90).save(turned)
+    settings = Dataset(root=str(folder), train_list="train", val_list="val", classes=tuple(CLASSES))
+    run_prepare(settings, folder)
+    return folder
+
+
+def test_pictures_of_several_shapes_in_batches_keep_their_results(mixed, tmp_path):
+    alone = run_erase(mixed, tmp_path / "alone.npz")
+    batched = run_erase(mixed, tmp_path / "batched.npz", batch=2)
+    assert sorted(batched.ids()) == sorted(alone.ids())
+    for image_id in alone.ids():
+        for name in ("cam", "erased_cam", "probability"):
+            one, other = (reader.get(image_id, name).astype(float) for reader in (alone, batched))
+            assert one == pytest.approx(other, abs=2e-3)
+
+
+def predicted(folder, out, batch):
+    """The label table of the training pictures, and each label image."""
+    predict.run(
+        SETTINGS, images=folder / "train.csv", root=folder, weights=folder / "deeplab", shard=Shard(1, 1),
+        folder=out, out=out.with_suffix(".csv"), threads=1,
+        runtime=Runtime(device="cpu", inference_batch=batch),
+    )  # fmt: skip
+    table = LabelTable(out.with_suffix(".csv"), out.parent)
+    return {image_id: table.get(image_id) for image_id in table.ids()}
+
+
+SETTINGS = Predict(scales=(1.0, 1.5), refine=REFINE)
+
+
+def test_predictions_are_the_best_of_all_classes_in_the_tables_order(mixed, tmp_path):
+    records = read_images(mixed / "train.csv", CLASSES)
+    network, found = load_network(mixed / "deeplab", DeepLab), predicted(mixed, tmp_path / "alone", 1)
+    assert list(found) == [record.id for record in records]
+    for record in records:
+        [(_, picture)] = read_ahead(mixed, [record], 1, torch.device("cpu"))
+        with torch.inference_mode():
+            scores = probabilities(network, picture, SETTINGS, working_grid(picture, SETTINGS.refine.size))
+            [refined] = refine([scores[0]], picture, SETTINGS.refine)
+        every = np.arange(len(CLASSES) + 1)
+        expected = argmax_labels(refined.numpy(), every, record.height, record.width)
+        assert np.array_equal(found[record.id], expected)
+    batched = predicted(mixed, tmp_path / "batched", 2)
+    assert list(batched) == list(found)
+    for image_id, label in found.items():
+        assert (batched[image_id] == label).mean() > 0.99
+
+
+def test_mirrored_pictures_may_go_through_with_the_others(mixed, monkeypatch):
+    """As they do on a card."""
+    [record, *_] = read_images(mixed / "train.csv", CLASSES)
+    [(_, picture)] = read_ahead(mixed, [record], 1, torch.device("cpu"))
+    classifier, network = (
+        load_network(mixed / "classifier", Classifier),
+        load_network(mixed / "ecsnet", EcsNet),
+    )
+    absent = torch.zeros(1, len(CLASSES) + 1, dtype=torch.bool)
+    absent[0, 2:] = True
+
+    def both():
+        with torch.inference_mode():
+            maps = activation_maps(classifier, picture, Erase(scales=(1.0, 0.5)), (9, 9))
+            return *maps, probabilities(network, picture, EcsLabels(scales=(1.0, 0.5)), (9, 9), absent)
+
+    apart = both()
+    for module in (cam, segmentation):
+        monkeypatch.setattr(module, "average_views", partial(module.average_views, together=True))
+    for one, other in zip(apart, both(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert both()[2][0, 2:].max() == 0
