@@ -338,9 +338,9 @@ def test_speed_is_measured_on_a_finished_run(finished):
     """Every table but that of start-up, which takes minutes, with as few images as may be."""
     folder, _ = finished
     command = [
-        sys.executable, REPOSITORY / "benchmarks" / "bench.py", "ceiling", "inference", "training", "refinement",
-        "decoding", "counting", "planning", "shares", "growth", "--configfile", "config.yaml",
-        "--out", "tables", "--threads", "1", "--images", "4", "--growth", "2", "8",
+        sys.executable, REPOSITORY / "benchmarks" / "bench.py",
+        *"ceiling inference training refinement decoding counting planning shares growth".split(),
+        *"--configfile config.yaml --out tables --threads 1 --images 4 --growth 2 8".split(),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(
