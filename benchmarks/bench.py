@@ -73,7 +73,8 @@ def main() -> None:
 def machine(run: Finished) -> str:
     """What is measured, on what."""
     card = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "no GPU"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], text=True, capture_output=True).stdout
+    command = ["git", "-C", Path(__file__).parent, "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, text=True, capture_output=True).stdout
     return (
         f"run {run.config.run}, commit {commit.strip() or 'unknown'}, torch {torch.__version__}, "
         f"{run.threads} threads, {processor()}, {card}"
