@@ -42,6 +42,7 @@ rule all:
     input:
         f"{RESULTS}/summary.csv",
         FIGURES,
+        rules.export_folder.output if FOLDER else [],
 
 
 onstart:

@@ -69,6 +69,8 @@ ARGUMENTS = {
     "ecs_labels": Argument("shards of ECS-Net's labels", many=True),
     "filtered": Argument("table of filtered labels"),
     "predictions": Argument("table of predictions"),
+    "photos": Argument("tables of photographs, by import_folder", many=True),
+    "part": Argument("train, val or rest: which photographs", str),
     "truth": Argument("table of true masks, by check_masks"),
     "val_truth": Argument("table of the validation images' true masks"),
     "histories": Argument("loss tables of trainings", many=True),
@@ -112,6 +114,8 @@ class Stage:
 STAGES = {
     "demo": Stage(settings.Demo, "write the generated data set", "root out"),
     "download": Stage(settings.Download, "fetch and unpack VOC 2012, derive trainaug", "root out"),
+    "import_folder": Stage(settings.Dataset, "lay out photographs of your own as VOC's", "part root out"),
+    "import_masks": Stage(settings.Dataset, "lay out their true masks, for scores", "root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
         settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"
@@ -160,6 +164,7 @@ STAGES = {
         settings.Predict, "segment pictures with it", "images root weights shard folder out", True
     ),
     "gather_labels": Stage(None, "join the label tables of shards", "tables folder out"),
+    "export_folder": Stage(None, "write the masks of your own photographs", "photos predictions folder out"),
     "score": Stage(
         settings.Score,
         "score labels or predictions",
@@ -187,9 +192,11 @@ OPTIONAL = {
     ("check_masks", "list_name"),
     ("train_cam", "imagenet"),
     ("train_segmenter", "imagenet"),
+    ("summary", "scores"),
     ("figures", "ecs_labels"),
     ("figures", "truth"),
     ("figures", "val_truth"),
+    ("figures", "scores"),
 }
 """Arguments that may be left out; the stage gets None."""
 

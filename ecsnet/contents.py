@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from .folder import Photo, with_masks
 from .settings import Dataset
 from .threads import mapped
 from .voc import FLAGS, PICTURE_ENDINGS, list_path, rows, scan, tag_source
@@ -198,3 +199,39 @@ def _remember(memory: Path, known: dict[str, tuple[str, str]]) -> None:
         os.replace(temporary, memory)
     with contextlib.suppress(OSError):
         temporary.unlink()
+
+
+def folder_contents(settings: Dataset, photos: Sequence[Photo]) -> str:
+    """Digests of what `import_folder` reads of some photographs; never raises.
+
+    JSON text as of `table_contents`.
+    """
+    names = [f"{photo.name}\0{photo.id}" for photo in photos]
+    labels = [f"{photo.id}\0{';'.join(photo.labels)}" for photo in photos]
+    parts = {
+        "lists": _digest(list(map(os.fsencode, names))),
+        "pictures": _digest(_named(settings.images, [photo.name for photo in photos])),
+        "tags": _digest(list(map(os.fsencode, labels))),
+    }
+    return json.dumps(parts)
+
+
+def folder_masks_contents(settings: Dataset, photos: Sequence[Photo]) -> str:
+    """Digests of what `import_masks` reads, as `folder_contents`; pictures are read for their size."""
+    masked = [photo for photo in photos if photo.mask]
+    lists = with_masks(photos, settings)
+    parts = {
+        "lists": _digest([os.fsencode(f"{name} {' '.join(ids)}") for name, ids in lists.items()]),
+        "masks": _digest(_named(settings.masks, [photo.mask for photo in masked])),
+        "pictures": _digest(_named(settings.images, [photo.name for photo in masked])),
+    }
+    return json.dumps(parts)
+
+
+def _named(folder: str | None, names: Sequence[str]) -> list[bytes]:
+    """Name and digest of files below a folder."""
+    stamps = {name: _stamp_of(Path(str(folder), name)) for name in names}
+    found = _remembered(
+        Path(str(folder)), stamps, lambda name: _read(f"{folder}/{name}") if stamps[name] else "no file"
+    )
+    return [os.fsencode(f"{name}\0{found[name]}") for name in names]

@@ -48,7 +48,7 @@ def run(
     truth: Path | None,
     val_truth: Path | None,
     histories: list[Path],
-    scores: list[Path],
+    scores: list[Path] | None,
     out: Path,
 ) -> None:
     """Write panels.png, predictions.png, curves.png, iou.png and confusion.png into the folder `out`.
@@ -63,7 +63,7 @@ def run(
         filtered, predictions: label tables, their paths relative to their own folders.
         truth, val_truth: tables of true masks, relative to `root`; None leaves the truth out.
         histories: history.csv of each training.
-        scores: JSON files that `score` wrote.
+        scores: JSON files that `score` wrote; None where nothing could be scored.
         out: folder.
     """
     names = read_classes(classes)
@@ -82,19 +82,23 @@ def run(
 
     masks = LabelTable(val_truth, root) if val_truth else None
     found = LabelTable(predictions, predictions.parent)
-    chosen = spread(read_images(val_images, names), settings.columns)
+    held_back = [record for record in read_images(val_images, names) if not masks or record.id in masks]
+    chosen = spread(held_back, settings.columns)
     pairs = [_prediction(record, root, masks, found, len(names)) for record in chosen]
     titles = ["image", *(["truth"] if masks else []), "prediction"]
     plots.draw_sheet(out / "predictions.png", pairs, titles, ["background", *names], PREDICTION_BOX, across=2)
 
     plots.draw_curves(out / "curves.png", read_histories(histories))
-    records = sorted(map(read_score, scores), key=lambda record: WHATS.index(record.what))
+    records = sorted(map(read_score, scores or []), key=lambda record: WHATS.index(record.what))
     plots.draw_iou(out / "iou.png", records)
     plots.draw_confusion(out / "confusion.png", next((item for item in records if item.what == "val"), None))
 
 
 def spread(records: list[ImageRecord], count: int) -> list[ImageRecord]:
-    """Up to `count` images, the classes taking turns; each takes its first that is still free."""
+    """Up to `count` images, the classes taking turns; each takes its first that is still free.
+
+    Those without tags come last.
+    """
     queues = [
         [record for record in records if tag in record.tags]
         for tag in sorted({tag for record in records for tag in record.tags})
@@ -106,6 +110,9 @@ def spread(records: list[ImageRecord], count: int) -> list[ImageRecord]:
                 queue.pop(0)
             if queue and len(chosen) < count:
                 chosen[queue[0].id] = queue[0]
+    for record in records:  # pictures of one's own may have no tags
+        if len(chosen) < count:
+            chosen.setdefault(record.id, record)
     return list(chosen.values())
 
 

@@ -63,7 +63,9 @@ def decode(content: bytes, formats: tuple[str, ...] = ("JPEG", "PNG")) -> Image.
     except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError:
-        problem = "is neither a JPEG nor a PNG picture" if len(formats) > 1 else f"is no {formats[0]} picture"
+        problem = f"is no {' or '.join(formats)} picture"
+        if len(formats) == 2:
+            problem = f"is neither a {formats[0]} nor a {formats[1]} picture"
         raise PictureError(problem, "convert or replace the file") from None
     except Exception as error:  # decoders raise errors of all kinds on damaged bytes
         raise PictureError(f"is damaged or cut off ({error})", "replace the file") from None

@@ -42,15 +42,15 @@ def run(
 
     Args:
         settings: the data set.
-        split: train or val: which of its lists. Tags of validation images are never used, only shown:
-            mistakes in them do not matter.
+        split: train or val: which of its lists; or all, the list of that name. Tags of other than training
+            images are never used, only shown: mistakes in them do not matter.
         out: the table, written only if there is no error (see `ecsnet.tables`).
         out_problems: table severity,where,problem,remedy of all errors and warnings; always written.
         out_classes: the class names; likewise.
         threads: pictures decoded at a time.
 
     Raises:
-        UserError: with one line for each error; `split` is neither.
+        UserError: with one line for each error; `split` is none of them.
     """
     problems: list[Problem] = []
     records = _read(settings, split, threads, problems)
@@ -70,9 +70,10 @@ def run(
 
 
 def _list_of(settings: Dataset, split: str) -> str:
-    if split not in ("train", "val"):
-        raise UserError(f"split {split!r}: expected train or val")
-    return settings.train_list if split == "train" else settings.val_list
+    lists = {"train": settings.train_list, "val": settings.val_list, "all": "all"}
+    if split not in lists:
+        raise UserError(f"split {split!r}: expected train, val or all")
+    return lists[split]
 
 
 def _read(settings: Dataset, split: str, threads: int, problems: list[Problem]) -> list[ImageRecord]:
@@ -177,6 +178,8 @@ def _warnings(settings: Dataset, split: str, records: list[ImageRecord]) -> list
         problem = f"{twins} are one name where case is not told apart (macOS, Windows)"
         remedy = "rename one, or one's label images overwrite the other's there"
         result.append(Problem(f"dataset.{split}_list", problem, remedy, "warning"))
+    if split == "all":
+        return result
     other = "val" if split == "train" else "train"
     # the other list alone is read, and only to warn: it changes nothing in this table
     both = {record.id for record in records}.intersection(
@@ -214,8 +217,9 @@ def _write_problems(path: Path, problems: list[Problem]) -> None:
 
 
 def _summary(settings: Dataset, split: str, records: list[ImageRecord], count: int) -> str:
-    if split == "val":
-        return f"prepare: {len(records)} validation images; warnings: {count}"
+    if split != "train":
+        kind = "validation images" if split == "val" else "images in all"
+        return f"prepare: {len(records)} {kind}; warnings: {count}"
     counts = _tag_counts(settings, records)
     low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     return (

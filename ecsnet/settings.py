@@ -6,16 +6,18 @@ the configuration (`parse_config`), the help texts of the command line and the J
 """
 
 import dataclasses
+import difflib
 import json
 import re
 import typing
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import raise_problems
-from .schema import other_default, parse_section, setting, show
+from .schema import USABLE_TEXT, other_default, parse_section, setting, show
 
 VOC_CLASSES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
@@ -34,12 +36,33 @@ class Dataset:
 
     kind: str = setting(
         "voc",
-        "voc: a data set in VOC's layout at `root`. demo: the generated data set, written to `root`",
-        choices=("voc", "demo"),
+        "voc: a data set in VOC's layout at `root`. demo: the generated data set, written to `root`. folder: "
+        "photographs in the folder `images`, with their tags in the CSV file `tags`",
+        choices=("voc", "demo", "folder"),
     )
     root: str = setting(
         "data/VOCdevkit/VOC2012",
         "folder with JPEGImages, ImageSets and Annotations, relative to where snakemake runs",
+    )
+    images: str | None = setting(
+        None, "of kind folder: the folder with the photographs, and with folders of them, if need be"
+    )
+    masks: str | None = setting(
+        None,
+        "of kind folder: a folder with true masks, for scores alone: for a picture a/b.jpg the mask a/b.png",
+    )
+    val_share: float = setting(
+        0.1,
+        "of kind folder: share of the tagged pictures that is held back, where val_list is no .txt file",
+        low=0.001,
+        high=0.9,
+    )
+    longest_side: int = setting(
+        640,
+        "of kind folder: larger pictures are reduced to this longest side in pixels; the masks that come out "
+        "have the pictures' own size",
+        low=32,
+        high=8192,
     )
     train_list: str = setting(
         "trainaug",
@@ -48,13 +71,15 @@ class Dataset:
     )
     val_list: str = setting("val", "images that the trained network is scored on; as train_list")
     classes: tuple[str, ...] = setting(
-        tuple(VOC_CLASSES), "class names without background; their order gives the mask values 1, 2, …"
+        tuple(VOC_CLASSES),
+        "class names without background; their order gives the mask values 1, 2, …. Of kind folder: those "
+        "that the tags name, unless others than VOC's are given",
     )
     tags: str = setting(
         "auto",
         "source of the image tags. annotations: Annotations/<id>.xml. main: "
-        "ImageSets/Main/<class>_trainval.txt. auto: Annotations where the folder exists, else main",
-        choices=("auto", "annotations", "main"),
+        "ImageSets/Main/<class>_trainval.txt. auto: Annotations where the folder exists, else main. Of kind "
+        "folder: a CSV file with the columns image and labels, semicolons between labels",
     )
     difficult: bool = setting(
         True, "count a class as present when all of its objects are marked difficult (IRN does)"
@@ -401,10 +426,14 @@ class Score:
     train_list: str = setting(
         "train", "training images whose labels are scored; published label scores are on train (1464)"
     )
-    train_masks: str = setting(
-        "SegmentationClass", "folder under the data root with the true masks of score.train_list"
+    train_masks: str | None = setting(
+        "SegmentationClass",
+        "folder under the data root with the true masks of score.train_list; null: there are none, and what "
+        "needs them is not scored",
     )
-    val_masks: str = setting("SegmentationClass", "folder with the true masks of dataset.val_list")
+    val_masks: str | None = setting(
+        "SegmentationClass", "folder with the true masks of dataset.val_list; null: there are none"
+    )
     cam_threshold: float = setting(
         0.15, "background score against which the CAM seed is scored (IRN: 0.15)", low=0, high=1
     )
@@ -415,8 +444,9 @@ class Supervised:
     """The same final network trained on true masks: the bound that labels are measured by."""
 
     enabled: bool = setting(False, "train it in every run, so that the summary has its row and the ratio")
-    masks: str = setting(
-        "SegmentationClassAug", "folder under the data root with the true masks of dataset.train_list"
+    masks: str | None = setting(
+        "SegmentationClassAug",
+        "folder under the data root with the true masks of dataset.train_list; null: there are none",
     )
 
 
@@ -594,7 +624,7 @@ def _section_checks(section: Any, where: str) -> list[str]:
     """Problems of one section that do not show in the type and range of its values."""
     prefix = where and f"{where}."
     if isinstance(section, Dataset):
-        return _class_checks(section.classes, f"{prefix}classes")
+        return _dataset_checks(section, prefix) + class_checks(section.classes, f"{prefix}classes")
     if isinstance(section, Download):
         return _download_checks(section, prefix)
     if isinstance(section, Backbone):
@@ -626,19 +656,42 @@ def _download_checks(section: Download, prefix: str) -> list[str]:
     return problems
 
 
-def _class_checks(classes: tuple[str, ...], path: str) -> list[str]:
+TAGS = ("auto", "annotations", "main")
+"""Sources of tags in VOC's layout."""
+
+
+def _dataset_checks(section: Dataset, prefix: str) -> list[str]:
+    if section.kind == "folder" or section.tags in TAGS:
+        return []
+    found = f"{prefix}tags: unknown value {show(section.tags)}"
+    if section.tags.lower().endswith(".csv"):
+        return [f"{found}; a CSV file is for dataset.kind: folder"]
+    near = difflib.get_close_matches(section.tags, TAGS, 1)
+    return [f"{found}; " + (f"did you mean {near[0]}?" if near else f"known are {', '.join(TAGS)}")]
+
+
+def class_checks(classes: tuple[str, ...], path: str) -> list[str]:
+    """What is wrong with class names, a line each that begins with `path`."""
     problems = []
     repeated = sorted(name for name, count in Counter(classes).items() if count > 1)
     if repeated:
         problems.append(f"{path}: {', '.join(repeated)} stand more than once; keep one of each")
     if len(classes) > 254:
         problems.append(f"{path}: {len(classes)} classes, but a palette PNG holds 254; leave some out")
+    alike = Counter(unicodedata.normalize("NFC", name).casefold() for name in set(classes))
+    problems += [
+        f"{path}: {name} is written in {count} ways; write it in one"
+        for name, count in sorted(alike.items())
+        if count > 1
+    ]
     if "background" in classes:
         problems.append(f"{path}: background is always class 0; take it out of the list")
     for name in classes:
         # they stand in file names, in lines of their own and between semicolons
         if name != name.strip() or any(sign in name for sign in ";/\\"):
             problems.append(f"{path}: {show(name)} is no name; leave out slashes, semicolons, outer spaces")
+        elif not re.match(USABLE_TEXT, name):
+            problems.append(f"{path}: {show(name)} is no name; leave out dashes before it and braces")
     return problems
 
 

@@ -16,15 +16,15 @@ RATIO = "ratio_to_supervised"
 """Metric of `val`: its mIoU in percent of that of the same network trained on true masks."""
 
 
-def run(settings: None, *, scores: list[Path], out: Path) -> None:
+def run(settings: None, *, scores: list[Path] | None, out: Path) -> None:
     """Gather the records of `score` in a CSV file and print them.
 
     Args:
         settings: none; the stage has no section.
-        scores: JSON files that `score` wrote, in any order.
+        scores: JSON files that `score` wrote, in any order; None where nothing could be scored.
         out: CSV file with the columns what, split, metric, value; values in percent, two decimals.
     """
-    records = sorted(map(read_score, scores), key=lambda record: WHATS.index(record.what))
+    records = sorted(map(read_score, scores or []), key=lambda record: WHATS.index(record.what))
     rows = [row for record in records for row in _rows(record)] + _ratio(records)
     # stable: each kind keeps the order of its metrics, and the ratio comes after them
     rows.sort(key=lambda row: WHATS.index(row["what"]))
@@ -45,6 +45,8 @@ def format_table(path: Path) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: not a readable summary ({error}); run snakemake to write it") from None
     values = {(what, metric): value for what, _, metric, value in rows}
+    if not values:
+        return "Nothing is scored: there are no true masks."
     lines = [["what", "split", *METRICS]]
     for what, split in dict.fromkeys((row[0], row[1]) for row in rows):
         lines.append([what, split, *(values.get((what, metric)) or "–" for metric in METRICS)])

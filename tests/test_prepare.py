@@ -145,7 +145,7 @@ def test_two_pictures_of_one_id(data, out):
 
 
 def test_another_split_is_refused(data, out):
-    with pytest.raises(UserError, match="split 'test': expected train or val"):
+    with pytest.raises(UserError, match="split 'test': expected train, val or all"):
         run(data, out, "test")
 
 

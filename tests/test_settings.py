@@ -72,7 +72,9 @@ class Leaf:
             return self.wrap(next(choice for choice in metadata["choices"] if choice != self.default))
         high = 65 if metadata["high"] is None else metadata["high"]
         whole = min(65, high) if min(65, high) != self.default else high - 1
-        text = {"url": "https://other/", "md5": "0" * 32}.get(self.path[-1].split("_")[-1], "other")
+        text = {"url": "https://other/", "md5": "0" * 32, "tags": "main"}.get(
+            self.path[-1].split("_")[-1], "other"
+        )
         scalar = {bool: not self.default, int: whole, float: 0.4375, str: text}
         return self.wrap(scalar[self.element])
 

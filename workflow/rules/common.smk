@@ -13,8 +13,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet import late, runs
-    from ecsnet.contents import mask_contents, table_contents
+    from ecsnet import folder, late, runs
+    from ecsnet.contents import folder_contents, folder_masks_contents, mask_contents, table_contents
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
     from ecsnet.settings import parse_config, section_json
@@ -42,7 +42,10 @@ STOP = runs.Stop()
 # (A prefix takes the place of Snakemake's own, so strict mode is named here.)
 shell.prefix("set -euo pipefail; trap '' INT TERM; ")
 
-CONFIG = checked(parse_config, config)
+CONFIG, PHOTOS = checked(folder.resolved, checked(parse_config, config))
+# As its user describes it, and as it lies there for all stages: photographs of one's own are laid out as VOC's.
+SOURCE = CONFIG.dataset
+CONFIG = dataclasses.replace(CONFIG, dataset=folder.laid_out(SOURCE, CONFIG.run))
 RESULTS = f"results/{CONFIG.run}"
 LOGS = f"logs/{CONFIG.run}"
 
@@ -76,8 +79,14 @@ DATASET = section_json(CONFIG, "dataset")
 DOWNLOAD = section_json(CONFIG, "download")
 RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
 
-# The generated data set has a stamp; any other is watched by its files' contents.
-GENERATED = CONFIG.dataset.kind == "demo"
+# A data set that a rule makes has stamps; any other is watched by its files' contents.
+FOLDER = SOURCE.kind == "folder"
+MADE = FOLDER or SOURCE.kind == "demo"
+PHOTOGRAPHS = json.dumps(dataclasses.asdict(SOURCE))
+
+
+# The list of validation images that are scored: of one's own photographs, those with masks.
+VAL_SCORED = "val_masked" if FOLDER else CONFIG.dataset.val_list
 
 
 # The ablation's variants of the run go through the same rules, by the wildcard `variant`: empty for the run
@@ -124,20 +133,25 @@ def download_settings():
 
 def require_voc_root(wildcards):
     """No input, but a last look before VOC is fetched: has it a place to go to?"""
-    if GENERATED:
+    if MADE:
         raise WorkflowError(
-            "dataset.kind: demo, but `download` is for VOC 2012; set it to voc, with a root of its own"
+            f"dataset.kind: {SOURCE.kind}, but `download` is for VOC 2012; set it to voc, with a root of its own"
         )
     checked(runs.require_folders, [ROOT])
     return []
+
+
+def list_of_split(split):
+    """The name of a list of images: train, val, or all of one's own photographs."""
+    return {"train": CONFIG.dataset.train_list, "val": CONFIG.dataset.val_list, "all": "all"}[split]
 
 
 def table_settings(split):
     """What of the section `dataset` shows in a table of images; the list and the tags are in its contents."""
     dataset = CONFIG.dataset
     settings = {"classes": dataset.classes, "difficult": dataset.difficult}
-    if GENERATED:  # its lists and tags may not be there yet
-        settings |= {"tags": dataset.tags, "list": getattr(dataset, f"{split}_list")}
+    if MADE:  # its lists and tags may not be there yet
+        settings |= {"tags": dataset.tags, "list": list_of_split(split)}
     else:
         settings |= {"tags": tag_source(dataset)}
     return json.dumps(settings)
@@ -148,9 +162,33 @@ def contents_of(split):
 
     Functions of params that ask for `output` do not count: Snakemake takes what they give for derived.
     """
-    if GENERATED or (workflow.dryrun and not os.path.exists(f"{RESULTS}/prepare/{split}.csv")):
+    if MADE or (workflow.dryrun and not os.path.exists(f"{RESULTS}/prepare/{split}.csv")):
         return ""
-    return table_contents(CONFIG.dataset, getattr(CONFIG.dataset, f"{split}_list"))
+    return table_contents(CONFIG.dataset, list_of_split(split))
+
+
+def contents_of_part(part):
+    """What makes a part of one's own photographs stale; nothing in a dry run, if it is missing anyway."""
+    if not FOLDER or (workflow.dryrun and not os.path.exists(f"{ROOT}/{part}.csv")):
+        return ""
+    ids = set(folder.split(PHOTOS, SOURCE)[part])
+    return folder_contents(SOURCE, [photo for photo in PHOTOS if photo.id in ids])
+
+
+def contents_of_masks(masks, list_name):
+    """What makes a table of true masks stale."""
+    return "" if MADE else mask_contents(CONFIG.dataset, masks, list_name)
+
+
+def masks_to_check(part):
+    """The folder of true masks that scores need."""
+    masks = MASKS[part][1]
+    if masks is None:
+        raise WorkflowError(
+            f"there are no true masks ({part}), so there is nothing to score with; set score.train_masks and "
+            "score.val_masks, or for a folder of your own dataset.masks"
+        )
+    return masks
 
 
 def growing(amount):
@@ -185,3 +223,9 @@ def imagenet_option(files):
 def list_option(name):
     """The option that restricts true masks to a list."""
     return f"--list-name {shlex.quote(name)}" if name else ""
+
+
+def option(name, files):
+    """A command line option with files; nothing without them."""
+    words = [files] if isinstance(files, str) else list(files)
+    return shlex.join([name, *map(str, words)]) if words else ""

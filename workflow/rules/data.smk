@@ -17,6 +17,58 @@ rule demo:
         "ecsnet demo --settings {params.settings:q} --root {ROOT:q} --out {output:q} 2>&1 | tee {log}"
 
 
+# A part of one's own photographs; the table is its only declared output, for the reason that the demo's stamp is.
+# Each part for itself: other pictures that are held back are no reason to train again.
+rule import_folder:
+    output:
+        f"{ROOT}/{{part}}.csv",
+    log:
+        f"{LOGS}/import_folder/{{part}}.log",
+    benchmark:
+        f"{LOGS}/import_folder/{{part}}.benchmark.tsv"
+    wildcard_constraints:
+        part="|".join(folder.PARTS),
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(720),
+    params:
+        settings=json.dumps({"longest_side": SOURCE.longest_side, "images": SOURCE.images}),
+        files=lambda wildcards: contents_of_part(wildcards.part),
+        code=code("import_folder"),
+    shell:
+        "ecsnet import_folder --settings {PHOTOGRAPHS:q} --part {wildcards.part} --root {ROOT:q} --out {output}"
+        " --threads {threads} 2>&1 | tee {log}"
+
+
+# Their true masks, which scores alone depend on.
+rule import_masks:
+    output:
+        f"{ROOT}/masks.csv",
+    log:
+        f"{LOGS}/import_masks.log",
+    benchmark:
+        f"{LOGS}/import_masks.benchmark.tsv"
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(120),
+    params:
+        settings=json.dumps({"longest_side": SOURCE.longest_side, "classes": len(SOURCE.classes)}),
+        files=lambda wildcards: folder_masks_contents(SOURCE, PHOTOS),
+        code=code("import_masks"),
+    shell:
+        "ecsnet import_masks --settings {PHOTOGRAPHS:q} --root {ROOT:q} --out {output}"
+        " --threads {threads} 2>&1 | tee {log}"
+
+
+def made_of(*parts):
+    """What stands for the pictures and tags of a data set that a rule makes."""
+    if FOLDER:
+        return expand(rules.import_folder.output, part=parts)
+    return rules.demo.output if MADE else []
+
+
 # Only when asked for. Its stamp is its only declared output, for the reason that the demo's is. No retries of
 # Snakemake's: the stage tries again by itself, from where it broke off, and what it gives up is for a person.
 rule download:
@@ -63,7 +115,7 @@ PREPARE_THREADS = max(1, min(4, (workflow.resource_settings.cores or 8) // 2))
 # a fingerprint of each. A table for each part: other validation images are no reason to train again.
 rule prepare_train:
     input:
-        rules.demo.output if GENERATED else [],
+        made_of("train"),
     output:
         table=f"{RESULTS}/prepare/train.csv",
         classes=f"{RESULTS}/prepare/classes.txt",
@@ -88,7 +140,7 @@ rule prepare_train:
 
 rule prepare_val:
     input:
-        rules.demo.output if GENERATED else [],
+        made_of("val"),
     output:
         f"{RESULTS}/prepare/val.csv",
     log:
@@ -104,9 +156,28 @@ rule prepare_val:
         settings=table_settings("val"),
         code=code("prepare"),
         files=lambda wildcards: contents_of("val"),
+        split="val",
     shell:
-        "ecsnet prepare --settings {DATASET:q} --split val --out {output}"
+        "ecsnet prepare --settings {DATASET:q} --split {params.split} --out {output}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
+
+
+# Of one's own photographs every one gets a mask, also those that are learned from or have no tags.
+use rule prepare_val as prepare_all with:
+    input:
+        made_of(*folder.PARTS),
+    output:
+        f"{RESULTS}/prepare/all.csv",
+    log:
+        problems=f"{RESULTS}/prepare/all_problems.csv",
+        text=f"{LOGS}/prepare/all.log",
+    benchmark:
+        f"{LOGS}/prepare/all.benchmark.tsv"
+    params:
+        settings=table_settings("all"),
+        code=code("prepare"),
+        files=lambda wildcards: contents_of("all"),
+        split="all",
 
 
 # A target: the tables alone.
@@ -123,7 +194,7 @@ TRAIN = {
 
 MASKS = {
     "train": ("train", CONFIG.score.train_masks, CONFIG.score.train_list),
-    "val": ("val", CONFIG.score.val_masks, CONFIG.dataset.val_list),
+    "val": ("val", CONFIG.score.val_masks, VAL_SCORED),
     "supervised": ("train", CONFIG.supervised.masks, CONFIG.dataset.train_list),
 }
 
@@ -132,6 +203,7 @@ MASKS = {
 # missing is better known now than after the last training.
 rule check_masks:
     input:
+        rules.import_masks.output if FOLDER else [],
         images=lambda wildcards: f"{RESULTS}/prepare/{MASKS[wildcards.part][0]}.csv",
         classes=TRAIN["classes"],
     output:
@@ -148,9 +220,9 @@ rule check_masks:
         mem_mb=growing(2000),
         runtime=growing(60),
     params:
-        masks=lambda wildcards: MASKS[wildcards.part][1],
+        masks=lambda wildcards: masks_to_check(wildcards.part),
         only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
-        files=lambda wildcards: "" if GENERATED else mask_contents(CONFIG.dataset, *MASKS[wildcards.part][1:]),
+        files=lambda wildcards: contents_of_masks(*MASKS[wildcards.part][1:]),
         code=code("check_masks"),
     shell:
         "ecsnet check_masks --images {input.images} --classes {input.classes} --root {ROOT:q}"

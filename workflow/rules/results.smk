@@ -23,7 +23,7 @@ def split_of(what):
 
 def list_of(what):
     """The name of the list that is scored, without its folder."""
-    return Path({"train": CONFIG.score.train_list, "val": CONFIG.dataset.val_list}[split_of(what)]).stem
+    return Path({"train": CONFIG.score.train_list, "val": VAL_SCORED}[split_of(what)]).stem
 
 
 rule score:
@@ -65,7 +65,16 @@ def scores_of(whats):
     return expand(rules.score.output.score, what=whats, variant="")
 
 
-SCORES = scores_of(what for what in WHATS if what != "supervised" or CONFIG.supervised.enabled)
+def can_be_scored(what):
+    """Whether there are true masks of the images."""
+    masks = [CONFIG.score.val_masks if split_of(what) == "val" else CONFIG.score.train_masks]
+    if what == "supervised":
+        masks.append(CONFIG.supervised.masks)
+    return None not in masks
+
+
+SCORED = [what for what in WHATS if can_be_scored(what)]
+SCORES = scores_of(what for what in SCORED if what != "supervised" or CONFIG.supervised.enabled)
 
 
 rule summary:
@@ -80,13 +89,14 @@ rule summary:
     localrule: True
     params:
         code=code("summary"),
+        scores=lambda wildcards, input: option("--scores", input),
     shell:
-        "ecsnet summary --scores {input} --out {output} 2>&1 | tee {log}"
+        "ecsnet summary {params.scores} --out {output} 2>&1 | tee {log}"
 
 
 use rule summary as summary_supervised with:
     input:
-        scores_of(WHATS),
+        scores_of(SCORED),
     output:
         report(f"{RESULTS}/supervised/summary.csv", category="Scores", caption="../report/summary.rst"),
     log:
@@ -95,11 +105,17 @@ use rule summary as summary_supervised with:
         f"{LOGS}/supervised/summary.benchmark.tsv"
 
 
+def bound_summary(wildcards):
+    """The table with the bound in it."""
+    masks_to_check("supervised")
+    return rules.summary.output if CONFIG.supervised.enabled else rules.summary_supervised.output
+
+
 # A target: the table with the fully supervised bound in it. Where supervised.enabled has every run end
 # with the bound, that is the run's own table; else a second one beside the bound.
 rule supervised:
     input:
-        rules.summary.output if CONFIG.supervised.enabled else rules.summary_supervised.output,
+        bound_summary,
 
 
 ROUNDS = range(1, CONFIG.rounds + 1) if WITH_ECS else []
@@ -119,8 +135,8 @@ rule figures:
         ecs_labels=gather.shard(ECS_LABELS, variant="", round=CONFIG.rounds) if WITH_ECS else [],
         filtered=expand(rules.filter_labels.output.table, variant=""),
         predictions=f"{RESULTS}/predict.csv",
-        truth=f"{RESULTS}/check_masks/train.csv",
-        val_truth=f"{RESULTS}/check_masks/val.csv",
+        truth=f"{RESULTS}/check_masks/train.csv" if can_be_scored("cam") else [],
+        val_truth=f"{RESULTS}/check_masks/val.csv" if can_be_scored("val") else [],
         histories=HISTORIES,
         scores=SCORES,
     output:
@@ -144,13 +160,15 @@ rule figures:
         settings=section("figures"),
         code=code("figures"),
         folder=f"{RESULTS}/figures",
-        ecs_labels=lambda wildcards, input: f"--ecs-labels {input.ecs_labels}" if WITH_ECS else "",
+        optional=lambda wildcards, input: " ".join(
+            option(f"--{name.replace('_', '-')}", input[name])
+            for name in ("ecs_labels", "truth", "val_truth", "scores")
+        ),
     shell:
         "ecsnet figures --settings {params.settings:q} --images {input.images} --val-images {input.val_images}"
         " --classes {input.classes} --root {ROOT:q} --erase {input.erase} --evidence {input.evidence}"
-        " {params.ecs_labels} --filtered {input.filtered} --predictions {input.predictions}"
-        " --truth {input.truth} --val-truth {input.val_truth} --histories {input.histories}"
-        " --scores {input.scores} --out {params.folder} 2>&1 | tee {log}"
+        " --filtered {input.filtered} --predictions {input.predictions} --histories {input.histories}"
+        " {params.optional} --out {params.folder} 2>&1 | tee {log}"
 
 
 FIGURES = rules.figures.output
@@ -199,15 +217,17 @@ def print_results():
         Path(rules.ablation.output.table): ablation.format_table,
     }
     scores = [Path(score) for score in SCORES]
-    if all(score.exists() for score in scores):
+    if scores and all(score.exists() for score in scores):
         newest = max(score.stat().st_mtime for score in scores)
         current = [table for table in printers if table.exists() and table.stat().st_mtime >= newest]
         if current:
             last = max(current, key=lambda table: table.stat().st_mtime)
             print(printers[last](last))
-    print(
-        f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: filter_labels, predict"
-    )
+    unscored = [what for what in WHATS if what != "supervised" and not can_be_scored(what)]
+    if unscored:
+        print(f"Not scored, for want of true masks: {', '.join(unscored)}")
+    labels = "masks" if FOLDER else "filter_labels, predict"
+    print(f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: {labels}")
 
 
 def print_how_to_go_on():

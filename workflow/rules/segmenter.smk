@@ -58,9 +58,15 @@ rule train_supervised:
         " 2>&1 | tee {log}"
 
 
+def predicted(wildcards):
+    """The table of images to predict: of one's own photographs all, but for a variant, which is only scored."""
+    every = FOLDER and not wildcards.variant
+    return rules.prepare_all.output if every else rules.prepare_val.output
+
+
 rule predict:
     input:
-        images=rules.prepare_val.output,
+        images=predicted,
         weights=made_by("train_segmenter", rules.train_segmenter.output.weights),
     output:
         f"{RESULTS}{{variant}}/predict/shards/{{scatteritem}}.csv",
@@ -145,3 +151,26 @@ use rule gather_labels as gather_supervised with:
     params:
         code=code("gather_labels"),
         folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/supervised/predict",
+
+
+# Of one's own photographs: masks under their names, of their size.
+rule export_folder:
+    input:
+        photos=expand(rules.import_folder.output, part=folder.PARTS),
+        predictions=rules.gather_labels.output,
+    output:
+        f"{RESULTS}/masks.csv",
+    log:
+        f"{LOGS}/export_folder.log",
+    benchmark:
+        f"{LOGS}/export_folder.benchmark.tsv"
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        code=code("export_folder"),
+        folder=f"{RESULTS}/masks",
+    shell:
+        "ecsnet export_folder --photos {input.photos} --predictions {input.predictions} --folder {params.folder}"
+        " --out {output} --threads {threads} 2>&1 | tee {log}"

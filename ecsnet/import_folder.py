@@ -1,0 +1,174 @@
+"""Stage `import_folder`: photographs of one's own, laid out as VOC's, which all other stages read."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pandas as pd
+from PIL import Image
+
+from .errors import UserError, raise_problems
+from .folder import LISTS, Photo, read_photos, split
+from .pictures import MODES, PictureError, decode, read_content
+from .settings import Dataset
+from .store import atomic_path, fingerprint, remove_leftovers, write_text
+from .threads import mapped
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+KEPT = {"JPEG": ".jpg", "PNG": ".png"}
+"""Formats that stay as they are where a picture has the right size and stands upright."""
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture stand upright, by EXIF's orientation."""
+QUALITY = 95
+COLUMNS = ["image", "id", "width", "height", "labels", "fingerprint"]
+
+Row = tuple[str, str, int, int, str, str]
+"""Of the table: `COLUMNS`."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A photograph, decoded.
+
+    Attributes:
+        stored: as its pixels are stored.
+        turn: what makes it stand upright; None where it does.
+    """
+
+    stored: Image.Image
+    turn: Image.Transpose | None
+
+    @property
+    def seen(self) -> Image.Image:
+        """As it is to be seen."""
+        return self.stored if self.turn is None else self.stored.transpose(self.turn)
+
+
+def run(settings: Dataset, *, part: str, root: Path, out: Path, threads: int = 1) -> None:
+    """Write a part of the data set under `root`: its pictures, tags and lists.
+
+    Pictures are linked where they can be read as they are; others (another format, turned by EXIF, larger
+    than `longest_side`) are written anew as JPEG.
+
+    Args:
+        settings: of kind folder.
+        part: train, val or rest (see `folder.split`).
+        root: folder of the data set as it is laid out, of this workflow alone.
+        out: table of the part's photographs as CSV: image (its name), id, width and height (as it is seen,
+            in its own pixels), labels, and a digest of the laid-out picture.
+        threads: pictures worked on at the same time.
+
+    Raises:
+        UserError: with a line for each picture that cannot be read.
+    """
+    warnings.filterwarnings("ignore", module="PIL")  # of metadata, without the picture's name
+    photos = read_photos(settings)
+    parts = split(photos, settings)
+    wanted = set(parts[part])
+    own = [photo for photo in photos if photo.id in wanted]
+    with ThreadPoolExecutor(threads) as pool:
+        results = list(mapped(pool, partial(_try_import, settings, root), own))
+    raise_problems([one for one in results if isinstance(one, str)], "Some pictures cannot be used:")
+    ids = {photo.id for photo in photos}
+    for folder in ("JPEGImages", "Annotations"):
+        remove_others(root / folder, ids)
+    write_lists(root, parts)  # every part writes all of them, alike: none is that of an earlier state
+    write_text(out, pd.DataFrame(results, columns=COLUMNS).to_csv(index=False, lineterminator="\n"))
+    print(f"import_folder: {part}, {len(own)} pictures")
+
+
+def _try_import(settings: Dataset, root: Path, photo: Photo) -> Row | str:
+    """The photograph's row in the table, or what is wrong with it."""
+    folder = str(settings.images)
+    try:
+        opened = opened_photo(Path(folder, photo.name))
+    except UserError as error:
+        return str(error)
+    seen = opened.seen
+    target = _lay_out(folder, photo, opened, seen, root, settings.longest_side)
+    objects = "".join(f"<object><name>{escape(label)}</name></object>" for label in photo.labels)
+    with atomic_path(root / "Annotations" / f"{photo.id}.xml", durable=False) as temporary:
+        temporary.write_text(f"<annotation>{objects}</annotation>\n", encoding="utf-8")
+    return photo.name, photo.id, *seen.size, ";".join(photo.labels), fingerprint(target.read_bytes())
+
+
+def opened_photo(path: Path) -> Opened:
+    """A photograph in any of `FORMATS`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        picture = decode(read_content(path), FORMATS)
+        if picture.mode not in MODES:
+            raise PictureError(f"has the pixel format {picture.mode}", "convert it to 8 bits a channel")
+    except FileNotFoundError:
+        raise UserError(f"{path}: is gone; start again when nothing else moves files there") from None
+    except PictureError as error:
+        raise UserError(f"{path}: {error}, or move it out of the folder") from None
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # errors of all kinds on damaged EXIF; the picture itself is good
+        turn = None
+    return Opened(picture, turn)
+
+
+def _lay_out(folder: str, photo: Photo, opened: Opened, seen: Image.Image, root: Path, longest: int) -> Path:
+    """The picture's place in the data set, linked or written."""
+    size = reduced(seen.size, longest)
+    kept = KEPT.get(str(opened.stored.format)) if size == seen.size and opened.turn is None else None
+    target = root / "JPEGImages" / f"{photo.id}{kept or '.jpg'}"
+    for ending in KEPT.values():
+        if ending != target.suffix:  # an earlier one's
+            target.with_name(f"{photo.id}{ending}").unlink(missing_ok=True)
+    with atomic_path(target, durable=False) as temporary:
+        if kept:
+            temporary.symlink_to(link_to(folder, photo.name, target.parent))
+        else:
+            plain = seen.convert("RGBA") if "transparency" in seen.info else seen
+            small = plain.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+            small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
+    return target
+
+
+def link_to(folder: str, name: str, place: Path) -> str:
+    """What a link in `place` to a photograph says: as `folder` is given, relative or not.
+
+    So that a project that is moved as a whole keeps its links.
+    """
+    path = os.path.join(os.path.realpath(folder), name)
+    return path if os.path.isabs(folder) else os.path.relpath(path, os.path.realpath(place))
+
+
+def reduced(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Width and height with the longest side at most `longest`, one pixel at least."""
+    factor = min(1.0, longest / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def write_lists(root: Path, lists: dict[str, list[str]]) -> None:
+    """Write lists of ids by name."""
+    remove_leftovers(root / LISTS)
+    for name, ids in lists.items():
+        write_text(root / LISTS / f"{name}.txt", "".join(f"{image_id}\n" for image_id in ids))
+
+
+def remove_others(folder: Path, ids: set[str]) -> None:
+    """Remove what an earlier import left of pictures that are no more, or was killed over."""
+    remove_leftovers(folder)
+    for path in folder.glob("[!.]*"):
+        if path.stem not in ids:
+            path.unlink(missing_ok=True)
