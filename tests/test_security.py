@@ -307,9 +307,10 @@ HARMLESS = (
     r"log(\.\w+)?",  # below logs/<run>
     r"(input|output)(\.\w+)?",  # below results/<run>
     r"params\.folder",  # likewise
-    r"params\.ecs_labels",  # inputs, where there are any
+    r"params\.(optional|scores)",  # inputs, where there are any, quoted where they are joined
+    r"params\.split",  # train, val or all
     r"RESULTS",
-    r"wildcards\.(scatteritem|round|what)",  # constrained
+    r"wildcards\.(scatteritem|round|what|part)",  # constrained
     r"params\.(only|imagenet)",  # options, quoted where they are made
 )
 """What may stand in a shell line without `:q`: no text of a user but `run`, which is a plain name."""
@@ -332,7 +333,8 @@ def test_every_text_of_a_user_is_quoted_in_shell_lines():
     assert "shell(" not in text  # commands stand in rules alone
     for function in ("imagenet_option", "list_option"):
         assert "shlex.quote(" in text.split(f"def {function}(")[1].split("\ndef ")[0]
-    for name in ("scatteritem", "round", "what"):
+    assert "shlex.join(" in text.split("def option(")[1].split("\ndef ")[0]
+    for name in ("scatteritem", "round", "what", "part"):
         assert re.search(rf"^ +{name}=(r\"\\d\+|\"\|\"\.join)", text, re.MULTILINE), name
 
 

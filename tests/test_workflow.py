@@ -299,6 +299,7 @@ def test_rule_and_stage_names_agree():
         "gather_variant",
         "ablation",
         "download",
+        *("import_folder", "import_masks", "prepare_all", "export_folder"),
     }
     assert rules == STAGES | others
 
