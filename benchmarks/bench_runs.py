@@ -54,7 +54,8 @@ def planning(configfiles: list[Path]) -> list[Row]:
 
 def python(*words: str) -> str:
     """What a new Python process prints."""
-    return subprocess.run([sys.executable, *words], check=True, text=True, capture_output=True).stdout
+    command = [sys.executable, "-P", *words]  # see processes.run_stage
+    return subprocess.run(command, check=True, text=True, capture_output=True).stdout
 
 
 def shares(run: Finished) -> list[Row]:

@@ -35,4 +35,5 @@ def run_process(words: list[str], environment: dict[str, str] | None = None) -> 
 
 def run_stage(*arguments: object) -> Used:
     """Run a stage by its command line."""
-    return run_process([sys.executable, "-m", "ecsnet", *map(str, arguments)])
+    # -P: of this process's package, not one that lies where it runs
+    return run_process([sys.executable, "-P", "-m", "ecsnet", *map(str, arguments)])
