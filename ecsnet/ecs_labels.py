@@ -18,7 +18,7 @@ from .segmentation import probabilities
 from .settings import EcsLabels, Runtime
 from .store import Shard, ShardReader, ShardWriter
 from .tables import ImageRecord, read_images
-from .views import resize
+from .views import picked, resize
 
 
 def run(
@@ -92,9 +92,7 @@ def refined_scores(
         evidence: of each image [1 + K, ·, ·].
     """
     counts = [1 + len(record.tags) for record in batch]
-    pairs = [(place, tag) for place, record in enumerate(batch) for tag in (0, *record.tags)]
-    places, tags = torch.tensor(pairs).T.to(pictures.device, non_blocking=True)
-    own = predicted[places, tags]
+    own = picked(predicted, [(0, *record.tags) for record in batch])
     seen = torch.from_numpy(np.concatenate(evidence)).to(pictures.device, non_blocking=True).float()
     seen = resize(seen.unsqueeze(0), (own.shape[1], own.shape[2]))[0]
     weight = settings.evidence_weight

@@ -16,6 +16,7 @@ from .progress import Progress
 from .settings import Erase, Runtime
 from .store import Shard, ShardWriter
 from .tables import ImageRecord, read_images
+from .views import picked
 
 
 def run(
@@ -73,26 +74,18 @@ def maps_of_batch(
     """The maps of pictures [B, 3, H, W] of one shape."""
     height, width = (-(-side // settings.grid_stride) for side in pictures.shape[2:])
     grid = (height, width)
-    present = present_classes(batch, pictures.device)
+    present = [[tag - 1 for tag in record.tags] for record in batch]
     maps, probability = activation_maps(network, pictures, settings, grid)
-    maps = maps[present]
+    maps = picked(maps, present)
     maxima = maps.amax((1, 2))
     cam = normalise(maps, maxima)
     of_images = cam.split([len(record.tags) for record in batch])
     regions = torch.stack([erased_region(one, settings.threshold) for one in of_images])
     erased_pictures = erase(pictures, regions, network.features.mean)
     erased_maps, erased_probability = activation_maps(network, erased_pictures, settings, grid)
-    erased_cam = normalise(erased_maps[present], maxima)
-    return ClassMaps(
-        cam, erased_cam, regions, torch.stack([probability[present], erased_probability[present]])
-    )
-
-
-def present_classes(batch: list[ImageRecord], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The place in the batch and the class, from 0, of each present class: an index into [B, C, ...]."""
-    pairs = [(place, tag - 1) for place, record in enumerate(batch) for tag in record.tags]
-    places, classes = torch.tensor(pairs).T.to(device, non_blocking=True)
-    return places, classes
+    erased_cam = normalise(picked(erased_maps, present), maxima)
+    both = torch.stack([picked(scores, present) for scores in (probability, erased_probability)])
+    return ClassMaps(cam, erased_cam, regions, both)
 
 
 def arrays_of_batch(batch: list[ImageRecord], maps: ClassMaps) -> dict[str, dict[str, np.ndarray]]:

@@ -54,9 +54,9 @@ def run(
 
     def calls() -> Iterator[tuple]:
         for [record], pictures in read_ahead(root, records, 1, device, side):
-            found = Stored(*(reader.get(record.id, name) for name in Stored._fields))
-            refined = refined_scores(found, pictures, features, settings)
-            yield arrays_of_image, record.id, found, refined, settings
+            used = used_maps(settings.residual, *(reader.get(record.id, name) for name in STORED))
+            refined = refined_scores(used, pictures, features, settings)
+            yield arrays_of_image, record.id, used, refined, settings
 
     with ShardWriter(out) as writer, torch.inference_mode():
         for image_id, arrays in in_order(calls(), side):
@@ -64,18 +64,29 @@ def run(
             progress.step()
 
 
-class Stored(NamedTuple):
-    """What erase stored of an image."""
+STORED = ("classes", "cam", "erased_cam", "probability")
+"""What is read of what erase stored of an image."""
+
+
+class Used(NamedTuple):
+    """An image's classes uint8 [K], A and what N1 leaves of A', float32 [K, h, w]."""
 
     classes: np.ndarray
     cam: np.ndarray
     erased_cam: np.ndarray
-    probability: np.ndarray
 
 
-def refined_scores(found: Stored, pictures: Tensor, features: Features, settings: Evidence) -> Tensor:
+def used_maps(
+    residual: float, classes: np.ndarray, cam: np.ndarray, erased_cam: np.ndarray, probability: np.ndarray
+) -> Used:
+    """The maps as erase stored them, [K, h, w], for use, with class probabilities [2, K]."""
+    left = residual_rule(erased_cam.astype(np.float32), probability[1], residual)
+    return Used(classes, cam.astype(np.float32), left)
+
+
+def refined_scores(used: Used, pictures: Tensor, features: Features, settings: Evidence) -> Tensor:
     """Scores of the evidence and of the CAM alone, [2 (1 + K), h, w], of one image [1, 3, H, W]."""
-    cam, erased_cam = used_maps(found, settings)
+    _, cam, erased_cam = used
     maps = np.concatenate([evidence(cam, erased_cam if settings.erased else None), cam])
     # what leads walk and refinement depends on the image alone: both go in one pass
     device = pictures.device
@@ -85,24 +96,18 @@ def refined_scores(found: Stored, pictures: Tensor, features: Features, settings
     return refined
 
 
-def used_maps(found: Stored, settings: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """A and A', [K, h, w] float32; of A' what N1 leaves."""
-    erased_cam = residual_rule(found.erased_cam.astype(np.float32), found.probability[1], settings.residual)
-    return found.cam.astype(np.float32), erased_cam
-
-
 def arrays_of_image(
-    image_id: str, found: Stored, refined: Tensor, settings: Evidence
+    image_id: str, used: Used, refined: Tensor, settings: Evidence
 ) -> tuple[str, dict[str, np.ndarray]]:
     """The image's id, and the arrays that `run` stores."""
     scores, cam_scores = np.split(refined.cpu().numpy(), 2)
-    label = clean_labels(scores, found.classes, settings.margin, settings.speck)
+    label = clean_labels(scores, used.classes, settings.margin, settings.speck)
     if settings.erased:
-        conflicts = conflict_rule(*used_maps(found, settings), settings.conflict)
+        conflicts = conflict_rule(used.cam, used.erased_cam, settings.conflict)
         label[resize_labels(conflicts, *label.shape)] = IGNORE
     return image_id, {
-        "classes": found.classes,
+        "classes": used.classes,
         "scores": scores.astype(np.float16),
         "label": label,
-        "cam_label": label_values(cam_scores, found.classes),
+        "cam_label": label_values(cam_scores, used.classes),
     }

@@ -67,7 +67,7 @@ def possible_winners(maxima: np.ndarray) -> np.ndarray:
 
     Scores sum to one, so that the best one of n is 1/n or more everywhere, after a refinement by weighted
     means, too. A class that reaches that nowhere can be left out, and what is left sums to one less its best
-    score, at least: so the least are left out one by one. No label changes, and refining costs a third.
+    score, at least: so the least are left out one by one. No label changes, and less is refined.
 
     Raises:
         UserError: a score is not finite.

@@ -53,7 +53,7 @@ class Dataset:
     )
     val_share: float = setting(
         0.1,
-        "of kind folder: share of the tagged pictures that is held back, where val_list is no .txt file",
+        "of kind folder: share of the tagged pictures that is held back, where val_list names no file",
         low=0.001,
         high=0.9,
     )

@@ -1,6 +1,6 @@
 """A network's maps averaged over scales and mirrored copies of a picture."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -59,6 +59,13 @@ def aligned_side(side: float, stride: int) -> int:
     scales and of mirrored pictures fit on each other without a shift.
     """
     return max(1, round((side - 1) / stride)) * stride + 1
+
+
+def picked(maps: Tensor, classes: Sequence[Sequence[int]]) -> Tensor:
+    """Of each image's maps [B, C, ...] those of its `classes`, one image's after the other's: [S, ...]."""
+    pairs = [(place, number) for place, own in enumerate(classes) for number in own]
+    places, numbers = torch.tensor(pairs).T.to(maps.device, non_blocking=True)
+    return maps[places, numbers]
 
 
 def resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:

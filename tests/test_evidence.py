@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecsnet.evidence import Stored, arrays_of_image, refined_scores
+from ecsnet.evidence import arrays_of_image, refined_scores, used_maps
 from ecsnet.palette import IGNORE
 from ecsnet.settings import Evidence, Refine, Walk
 
@@ -19,7 +19,8 @@ def arrays(probability=((0.1, 0.1), (0.9, 0.9)), **changed):
     chosen = Evidence(
         norm_power=0, walk=Walk(steps=0), refine=Refine(rounds=0, size=1.0), **{**plain, **changed}
     )
-    maps = Stored(
+    maps = used_maps(
+        chosen.residual,
         np.array(CLASSES, np.uint8),
         np.array(CAM, np.float16),
         np.array(ERASED, np.float16),
