@@ -21,8 +21,10 @@ OF_THE_HEAD = re.compile(r"/(predict|summary)\.csv$|/(gather|summary)\.[\w.]+$|/
 
 def hide(queue: Path, number: str, begun: int) -> None:
     written = [path for name in ("results", "logs") for path in Path(name).rglob("*") if path.is_file()]
+    # a half that stands for an earlier job's label is new, too, and not this job's to put back
+    halves = {path.relative_to(aside) for aside in (queue / "hidden").glob("*") for path in aside.rglob("*")}
     for path in written:
-        if path.stat().st_mtime_ns >= begun and not OF_THE_HEAD.search(str(path)):
+        if path not in halves and path.stat().st_mtime_ns >= begun and not OF_THE_HEAD.search(str(path)):
             aside = queue / "hidden" / number / path
             aside.parent.mkdir(parents=True, exist_ok=True)
             path.rename(aside)
