@@ -83,5 +83,9 @@ def half_type() -> torch.dtype:
 
 
 def inference_batch(runtime: Runtime, device: torch.device) -> int:
-    """Pictures per forward pass; on a CPU one at a time stays in its caches and is fastest."""
+    """Pictures per forward pass.
+
+    On a CPU one with its mirror image is nearly as fast as more (benchmarks/README.md), and what goes
+    together with what does not depend on the shards then.
+    """
     return runtime.inference_batch or (16 if device.type == "cuda" else 1)

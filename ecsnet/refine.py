@@ -62,7 +62,9 @@ def affinity(images: Tensor, settings: Refine) -> Tensor:
     """
     neighbours = torch.stack(list(_neighbours(images, settings.dilations)), 2)
     difference = (neighbours - images.unsqueeze(2)).abs()
-    spread = neighbours.std(2, keepdim=True) * settings.color_width + 1e-8
+    # as torch.std, which takes ten times as long across planes
+    squares = (neighbours - neighbours.mean(2, keepdim=True)).square_().sum(2, keepdim=True)
+    spread = (squares / (neighbours.shape[2] - 1)).sqrt_() * settings.color_width + 1e-8
     color = torch.softmax(-(difference / spread).square().mean(1), dim=1)
     distance = _distances(settings.dilations).to(images.device, non_blocking=True)
     nearness = torch.softmax(-(distance / (distance.std() * settings.color_width + 1e-8)).square(), dim=0)

@@ -510,8 +510,8 @@ class Runtime:
     )
     inference_batch: int | None = setting(
         None,
-        "pictures of one shape that go through a network together, on a GPU each with its mirror image where "
-        "`flip` is set; null: 16 on a GPU, 1 on a CPU",
+        "pictures of one shape that go through a network together, each with its mirror image where `flip` "
+        "is set; null: 16 on a GPU, 1 on a CPU",
         low=1,
         high=4096,
     )

@@ -1,6 +1,6 @@
 """A network's maps averaged over scales and mirrored copies of a picture."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,46 +10,30 @@ from .settings import Views
 
 
 def average_views(
-    maps_of: Callable[[Tensor], Tensor],
-    images: Tensor,
-    views: Views,
-    stride: int,
-    grid: tuple[int, int],
-    together: bool | None = None,
+    maps_of: Callable[[Tensor], Tensor], images: Tensor, views: Views, stride: int, grid: tuple[int, int]
 ) -> Tensor:
     """Mean over all views of the maps that `maps_of` gives, each brought to one grid.
 
     Args:
-        maps_of: maps [N, K, h, w] of images [N, 3, H, W]; N is B, or 2 B with the mirrored ones at the end.
+        maps_of: maps [N, K, h, w] of images [N, 3, H, W]; N is B, or 2 B with the mirrored ones at the end,
+            which go with the others: two together are faster than one after the other, on a CPU too.
         images: [B, 3, H, W] in [0, 1].
         stride: the network's output stride.
         grid: size of the result, corner-aligned with the images.
-        together: mirrored images go through the network with the others; by default on a card. Larger
-            batches would leave a processor's caches.
 
     Returns:
         float32 [B, K, *grid].
     """
-    together = images.is_cuda if together is None else together
     total: Tensor | float = 0.0
     for scale in views.scales:
         size = tuple(aligned_side(side * scale, stride) for side in images.shape[2:])
-        for view, mirrored in _mirrors(resize(images, size), views.flip, together):
-            maps = maps_of(view.contiguous(memory_format=torch.channels_last)).float()
-            plain, turned = resize(maps, grid).split([len(view) - mirrored, mirrored])
-            for part in (plain, turned.flip(-1)):
-                total = total + part if len(part) else total
+        view = resize(images, size)
+        view = torch.cat([view, view.flip(-1)]) if views.flip else view
+        maps = resize(maps_of(view.contiguous(memory_format=torch.channels_last)).float(), grid)
+        total = total + maps[: len(images)]
+        if views.flip:
+            total = total + maps[len(images) :].flip(-1)
     return total / (len(views.scales) * (2 if views.flip else 1))  # type: ignore[return-value]
-
-
-def _mirrors(images: Tensor, flip: bool, together: bool) -> Iterator[tuple[Tensor, int]]:
-    """What goes through the network at once: images, and how many at their end are mirrored."""
-    if flip and together:
-        yield torch.cat([images, images.flip(-1)]), len(images)
-        return
-    yield images, 0
-    if flip:
-        yield images.flip(-1), len(images)
 
 
 def aligned_side(side: float, stride: int) -> int:

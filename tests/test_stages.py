@@ -1,7 +1,6 @@
 """The per-image stages on a few generated pictures and networks with random weights."""
 
 import shutil
-from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +9,8 @@ from PIL import Image
 from stage_data import CLASSES, LAST, REFINE, make_chain, make_data, run_erase
 from voc_folder import run_prepare
 
-from ecsnet import cam, ecs_labels, evidence, predict, segmentation, train_ecs
+from ecsnet import ecs_labels, evidence, predict, train_ecs
 from ecsnet.ahead import read_ahead
-from ecsnet.cam import activation_maps
 from ecsnet.errors import UserError
 from ecsnet.grids import argmax_labels
 from ecsnet.labels import label_values
@@ -20,7 +18,7 @@ from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
 from ecsnet.palette import read_mask
 from ecsnet.refine import refine, working_grid
 from ecsnet.segmentation import probabilities
-from ecsnet.settings import Dataset, EcsLabels, Erase, Evidence, Predict, Refine, Runtime, TrainEcs
+from ecsnet.settings import Dataset, EcsLabels, Evidence, Predict, Refine, Runtime, TrainEcs
 from ecsnet.store import Shard, ShardReader
 from ecsnet.tables import LabelTable, read_images, read_labels
 
@@ -236,25 +234,14 @@ def test_predictions_are_the_best_of_all_classes_in_the_tables_order(mixed, tmp_
         assert (batched[image_id] == label).mean() > 0.99
 
 
-def test_mirrored_pictures_may_go_through_with_the_others(mixed, monkeypatch):
-    """As they do on a card."""
+def test_a_mirrored_picture_has_mirrored_scores_without_absent_classes(mixed):
     [record, *_] = read_images(mixed / "train.csv", CLASSES)
     [(_, picture)] = read_ahead(mixed, [record], 1, torch.device("cpu"))
-    classifier, network = (
-        load_network(mixed / "classifier", Classifier),
-        load_network(mixed / "ecsnet", EcsNet),
-    )
+    network, views = load_network(mixed / "ecsnet", EcsNet), EcsLabels(scales=(1.1, 1.5))
     absent = torch.zeros(1, len(CLASSES) + 1, dtype=torch.bool)
     absent[0, 2:] = True
-
-    def both():
-        with torch.inference_mode():
-            maps = activation_maps(classifier, picture, Erase(scales=(1.0, 0.5)), (9, 9))
-            return *maps, probabilities(network, picture, EcsLabels(scales=(1.0, 0.5)), (9, 9), absent)
-
-    apart = both()
-    for module in (cam, segmentation):
-        monkeypatch.setattr(module, "average_views", partial(module.average_views, together=True))
-    for one, other in zip(apart, both(), strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
-    assert both()[2][0, 2:].max() == 0
+    with torch.inference_mode():
+        scores = probabilities(network, picture, views, (16, 16), absent)
+        mirrored = probabilities(network, picture.flip(-1), views, (16, 16), absent)
+    assert scores[0, 2:].max() == 0
+    assert torch.allclose(scores, mirrored.flip(-1), atol=1e-5)
