@@ -42,6 +42,8 @@ rule all:
     input:
         f"{RESULTS}/summary.csv",
         FIGURES,
+        rules.pack_model.output,
+        rules.overview.output,
         rules.export_folder.output if FOLDER else [],
 
 

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import importlib
 import inspect
-import json
 import os
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, launch, settings, stopping
+from . import __version__, commands, launch, settings, stopping
 from .errors import UserError, explain
 from .progress import clock
 from .schema import describe
@@ -69,12 +68,17 @@ ARGUMENTS = {
     "ecs_labels": Argument("shards of ECS-Net's labels", many=True),
     "filtered": Argument("table of filtered labels"),
     "predictions": Argument("table of predictions"),
+    "predict": Argument("settings of predict, which go into the file", str),
     "photos": Argument("tables of photographs, by import_folder", many=True),
     "part": Argument("train, val or rest: which photographs", str),
     "truth": Argument("table of true masks, by check_masks"),
     "val_truth": Argument("table of the validation images' true masks"),
+    "val_counts": Argument("pixel counts of the validation images, by score"),
     "histories": Argument("loss tables of trainings", many=True),
     "scores": Argument("score files", many=True),
+    "config": Argument("the run's whole configuration, as JSON", str),
+    "pictures": Argument("figures of the run", many=True),
+    "logs": Argument("folder of the run's logs"),
     "rows": Argument("row of the table and seed, as cam/0, for each file of counts", str, many=True),
     "counts": Argument("pixel counts of images, by score", many=True),
     "tables": Argument("label tables of shards", many=True),
@@ -92,7 +96,7 @@ ARGUMENTS = {
     "folder": Argument("folder of label images"),
     "out": Argument("file to write"),
     "history": Argument("table of losses to write"),
-    "kept": Argument("table of what was kept by class, to write"),
+    "kept": Argument("table of what was kept by class; filter_labels writes it"),
     "out_classes": Argument("class names to write"),
     "out_problems": Argument("table of problems to write"),
     "out_confusion": Argument("confusion matrix to write"),
@@ -163,6 +167,9 @@ STAGES = {
     "predict": Stage(
         settings.Predict, "segment pictures with it", "images root weights shard folder out", True
     ),
+    "pack_model": Stage(
+        settings.PackModel, "the trained network in one file, to pass on", "predict images weights out"
+    ),
     "gather_labels": Stage(None, "join the label tables of shards", "tables folder out"),
     "export_folder": Stage(None, "write the masks of your own photographs", "photos predictions folder out"),
     "score": Stage(
@@ -174,8 +181,11 @@ STAGES = {
     "figures": Stage(
         settings.Figures,
         "draw pictures of a run",
-        "images val_images classes root erase evidence ecs_labels filtered predictions truth val_truth "
-        "histories scores out",
+        "images val_images classes root erase evidence ecs_labels filtered kept predictions truth val_truth "
+        "val_counts histories scores out",
+    ),
+    "overview": Stage(
+        None, "gather a run on one page", "config images val_images classes scores pictures logs out"
     ),
     "ablation": Stage(
         settings.Ablation,
@@ -196,7 +206,9 @@ OPTIONAL = {
     ("figures", "ecs_labels"),
     ("figures", "truth"),
     ("figures", "val_truth"),
+    ("figures", "val_counts"),
     ("figures", "scores"),
+    ("overview", "scores"),
 }
 """Arguments that may be left out; the stage gets None."""
 
@@ -207,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     if parsed.stage == "why":
         return answer_why(parsed)
+    if parsed.stage in commands.COMMANDS:
+        return commands.run(parsed)
     # before torch looks at the cards: numbers as nvidia-smi has them, not the fastest first
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     launch.stay_with_launcher()
@@ -276,8 +290,8 @@ def run_stage(parsed: argparse.Namespace, arguments: Sequence[str]) -> None:
     values = {name: getattr(parsed, name) for name in stage.arguments.split()}
     if "source_name" in values:
         values["source"] = values.pop("source_name")
-    section = _parse_json(stage.section, parsed.settings, parsed.stage) if stage.section else None
-    runtime = _parse_json(settings.Runtime, parsed.runtime, "runtime") if stage.runtime else None
+    section = settings.parse_json(stage.section, parsed.settings, parsed.stage) if stage.section else None
+    runtime = settings.parse_json(settings.Runtime, parsed.runtime, "runtime") if stage.runtime else None
     if runtime and isinstance(section, settings.Training) and launch.processes(runtime) > 1:
         launch.train(arguments, runtime)
         return
@@ -287,14 +301,6 @@ def run_stage(parsed: argparse.Namespace, arguments: Sequence[str]) -> None:
     if "threads" in inspect.signature(module.run).parameters:
         values["threads"] = parsed.threads
     module.run(section, **values)
-
-
-def _parse_json(kind: type, text: str, where: str) -> Any:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets without end
-        raise UserError(f"{where}: not JSON ({error}); write for example '{{\"seed\": 1}}'") from None
-    return settings.parse(kind, values, where)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -310,6 +316,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, stage in STAGES.items():
         _add_stage(stages, name, stage)
     _add_why(stages)
+    commands.add_to(stages)
     return parser
 
 

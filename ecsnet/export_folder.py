@@ -7,7 +7,7 @@ import pandas as pd
 
 from .errors import UserError
 from .folder import found_names
-from .grids import resize_labels
+from .grids import enlarged_labels
 from .palette import write_mask
 from .store import remove_leftovers, write_text
 from .tables import LabelTable
@@ -41,7 +41,7 @@ def run(
 
     def write(row: tuple[str, str, int, int]) -> None:
         image_id, name, width, height = row
-        write_mask(folder / name, resize_labels(labels.get(image_id), height, width))
+        write_mask(folder / name, enlarged_labels(labels.get(image_id), height, width))
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in mapped(pool, write, rows):

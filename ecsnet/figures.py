@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import plots
+from . import filter_chart, plots
 from .errors import UserError
+from .examples import draw_examples
 from .grids import argmax_labels
 from .plots import Entry
 from .score import WHATS
-from .scoring import all_pixels, count_pixels, mean_iou, read_score
+from .scoring import all_pixels, count_pixels, mean_iou, read_image_counts, read_score
 from .settings import Figures
 from .store import ShardReader
 from .tables import ImageRecord, LabelTable, read_classes, read_images
@@ -44,14 +45,16 @@ def run(
     evidence: list[Path],
     ecs_labels: list[Path] | None,
     filtered: Path,
+    kept: Path,
     predictions: Path,
     truth: Path | None,
     val_truth: Path | None,
+    val_counts: Path | None,
     histories: list[Path],
     scores: list[Path] | None,
     out: Path,
 ) -> None:
-    """Write panels.png, predictions.png, curves.png, iou.png and confusion.png into the folder `out`.
+    """Write panels, predictions, examples, curves, iou, confusion and filter .png into the folder `out`.
 
     Args:
         settings: section `figures`.
@@ -61,7 +64,9 @@ def run(
         erase, evidence, ecs_labels: shards of the stages of that name (of the last round); ecs_labels
             are None where the evidence itself is filtered.
         filtered, predictions: label tables, their paths relative to their own folders.
+        kept: by class, what filter_labels kept.
         truth, val_truth: tables of true masks, relative to `root`; None leaves the truth out.
+        val_counts: what `score` counted in each validation image; None without true masks.
         histories: history.csv of each training.
         scores: JSON files that `score` wrote; None where nothing could be scored.
         out: folder.
@@ -74,7 +79,9 @@ def run(
         ShardReader(ecs_labels) if ecs_labels else None,
         LabelTable(filtered, filtered.parent),
     )
-    shown = [record for record in read_images(images, names) if not stages.truth or record.id in stages.truth]
+    records = read_images(images, names)
+    filter_chart.draw_filter(out / "filter.png", filtered, kept, records, names)
+    shown = [record for record in records if not stages.truth or record.id in stages.truth]
     panels = [_panel(record, root, stages) for record in spread(shown, settings.panels)]
     titles = ["image", *(["truth"] if truth else []), "CAM", "erased image", "CAM of the rest"]
     titles += ["evidence label", *(["ECS label"] if ecs_labels else []), "filtered label"]
@@ -88,10 +95,15 @@ def run(
     titles = ["image", *(["truth"] if masks else []), "prediction"]
     plots.draw_sheet(out / "predictions.png", pairs, titles, ["background", *names], PREDICTION_BOX, across=2)
 
+    if masks and val_counts:
+        counts, own = read_image_counts(val_counts), {record.id: record for record in held_back}
+        draw_examples(out / "examples.png", counts, own, root, masks, found, ["background", *names])
+    else:
+        plots.draw_note(out / "examples.png", "Nothing is scored: there are no true masks.")
     plots.draw_curves(out / "curves.png", read_histories(histories))
-    records = sorted(map(read_score, scores or []), key=lambda record: WHATS.index(record.what))
-    plots.draw_iou(out / "iou.png", records)
-    plots.draw_confusion(out / "confusion.png", next((item for item in records if item.what == "val"), None))
+    scored = sorted(map(read_score, scores or []), key=lambda record: WHATS.index(record.what))
+    plots.draw_iou(out / "iou.png", scored)
+    plots.draw_confusion(out / "confusion.png", next((item for item in scored if item.what == "val"), None))
 
 
 def spread(records: list[ImageRecord], count: int) -> list[ImageRecord]:

@@ -7,6 +7,9 @@ whose sides are a multiple of the output stride plus one, where this is exact.
 
 import numpy as np
 
+BAND = 1 << 20
+"""Pixels whose labels are made at a time."""
+
 
 def resize_maps(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear, corner-aligned resize of float maps [..., h, w] to float32 [..., height, width]."""
@@ -35,18 +38,33 @@ def strongest(scores: np.ndarray) -> np.ndarray:
 
 
 def argmax_labels(scores: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Label map (uint8 [height, width]) of scores [K, h, w]: of the best score its value, of [K]."""
-    return values.astype(np.uint8)[strongest(resize_maps(scores, height, width))]
+    """Label map (uint8 [height, width]) of scores [K, h, w]: of the best score its value, of [K].
+
+    Rows are worked on some at a time: the scores of a large photograph need not fit into memory.
+    """
+    scores, values = scores.astype(np.float32, copy=False), values.astype(np.uint8)
+    labels = np.empty((height, width), np.uint8)
+    rows = max(1, BAND // width)
+    for start in range(0, height, rows):
+        band = _resize_axis(scores, height, -2, slice(start, start + rows))
+        labels[start : start + rows] = values[strongest(_resize_axis(band, width, -1))]
+    return labels
 
 
-def _resize_axis(maps: np.ndarray, target: int, axis: int) -> np.ndarray:
-    """Linear interpolation between aligned end points along one of the last two axes.
+def enlarged_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Class indices [h, w] at a larger size, with borders that go smoothly between the pixels."""
+    values = np.unique(labels)
+    return argmax_labels(labels == values[:, None, None], values, height, width)
+
+
+def _resize_axis(maps: np.ndarray, target: int, axis: int, part: slice = slice(None)) -> np.ndarray:
+    """Linear interpolation between aligned end points along one of the last two axes, or a part of it.
 
     Not a matrix product: a BLAS uses threads of its own, which slow parallel callers down, and its
     last bits depend on the processor.
     """
     source = maps.shape[axis]
-    position = np.linspace(0, source - 1, target)
+    position = np.linspace(0, source - 1, target)[part]
     low = np.minimum(position.astype(int), max(source - 2, 0))
     share = (position - low).astype(np.float32)
     start = maps.take(low, axis)

@@ -3,58 +3,26 @@
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pandas as pd
-from PIL import Image
 
 from .errors import UserError, raise_problems
 from .folder import LISTS, Photo, read_photos, split
-from .pictures import MODES, PictureError, decode, read_content
+from .photographs import Opened, opened_photo
 from .settings import Dataset
 from .store import atomic_path, fingerprint, remove_leftovers, write_text
 from .threads import mapped
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 KEPT = {"JPEG": ".jpg", "PNG": ".png"}
 """Formats that stay as they are where a picture has the right size and stands upright."""
-ORIENTATION = 0x0112
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes a picture stand upright, by EXIF's orientation."""
 QUALITY = 95
 COLUMNS = ["image", "id", "width", "height", "labels", "fingerprint"]
 
 Row = tuple[str, str, int, int, str, str]
 """Of the table: `COLUMNS`."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A photograph, decoded.
-
-    Attributes:
-        stored: as its pixels are stored.
-        turn: what makes it stand upright; None where it does.
-    """
-
-    stored: Image.Image
-    turn: Image.Transpose | None
-
-    @property
-    def seen(self) -> Image.Image:
-        """As it is to be seen."""
-        return self.stored if self.turn is None else self.stored.transpose(self.turn)
 
 
 def run(settings: Dataset, *, part: str, root: Path, out: Path, threads: int = 1) -> None:
@@ -97,39 +65,18 @@ def _try_import(settings: Dataset, root: Path, photo: Photo) -> Row | str:
         opened = opened_photo(Path(folder, photo.name))
     except UserError as error:
         return str(error)
-    seen = opened.seen
-    target = _lay_out(folder, photo, opened, seen, root, settings.longest_side)
+    width, height = opened.size
+    target = _lay_out(folder, photo, opened, root, settings.longest_side)
     objects = "".join(f"<object><name>{escape(label)}</name></object>" for label in photo.labels)
     with atomic_path(root / "Annotations" / f"{photo.id}.xml", durable=False) as temporary:
         temporary.write_text(f"<annotation>{objects}</annotation>\n", encoding="utf-8")
-    return photo.name, photo.id, *seen.size, ";".join(photo.labels), fingerprint(target.read_bytes())
+    return photo.name, photo.id, width, height, ";".join(photo.labels), fingerprint(target.read_bytes())
 
 
-def opened_photo(path: Path) -> Opened:
-    """A photograph in any of `FORMATS`.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        picture = decode(read_content(path), FORMATS)
-        if picture.mode not in MODES:
-            raise PictureError(f"has the pixel format {picture.mode}", "convert it to 8 bits a channel")
-    except FileNotFoundError:
-        raise UserError(f"{path}: is gone; start again when nothing else moves files there") from None
-    except PictureError as error:
-        raise UserError(f"{path}: {error}, or move it out of the folder") from None
-    try:
-        turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # errors of all kinds on damaged EXIF; the picture itself is good
-        turn = None
-    return Opened(picture, turn)
-
-
-def _lay_out(folder: str, photo: Photo, opened: Opened, seen: Image.Image, root: Path, longest: int) -> Path:
+def _lay_out(folder: str, photo: Photo, opened: Opened, root: Path, longest: int) -> Path:
     """The picture's place in the data set, linked or written."""
-    size = reduced(seen.size, longest)
-    kept = KEPT.get(str(opened.stored.format)) if size == seen.size and opened.turn is None else None
+    fits = max(opened.stored.size) <= longest and opened.turn is None
+    kept = KEPT.get(str(opened.stored.format)) if fits else None
     target = root / "JPEGImages" / f"{photo.id}{kept or '.jpg'}"
     for ending in KEPT.values():
         if ending != target.suffix:  # an earlier one's
@@ -138,8 +85,7 @@ def _lay_out(folder: str, photo: Photo, opened: Opened, seen: Image.Image, root:
         if kept:
             temporary.symlink_to(link_to(folder, photo.name, target.parent))
         else:
-            plain = seen.convert("RGBA") if "transparency" in seen.info else seen
-            small = plain.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+            small = opened.reduced(longest)
             small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
     return target
 
@@ -151,12 +97,6 @@ def link_to(folder: str, name: str, place: Path) -> str:
     """
     path = os.path.join(os.path.realpath(folder), name)
     return path if os.path.isabs(folder) else os.path.relpath(path, os.path.realpath(place))
-
-
-def reduced(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Width and height with the longest side at most `longest`, one pixel at least."""
-    factor = min(1.0, longest / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def write_lists(root: Path, lists: dict[str, list[str]]) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from .errors import UserError, raise_problems
 from .folder import MASKS, Photo, read_photos, with_masks
 from .grids import resize_labels
-from .import_folder import opened_photo, reduced, remove_others, write_lists
+from .import_folder import remove_others, write_lists
 from .palette import IGNORE, read_mask, write_mask
+from .photographs import opened_photo, reduced
 from .settings import Dataset
 from .store import fingerprint, write_text
 from .threads import mapped
@@ -54,7 +55,7 @@ def _try_mask(settings: Dataset, root: Path, photo: Photo) -> tuple[str, str] | 
         mask = Image.fromarray(read_mask(path))
     except UserError as error:
         return str(error)
-    seen = opened.seen.size
+    seen = opened.size
     if mask.size != seen and mask.size == opened.stored.size and opened.turn is not None:
         mask = mask.transpose(opened.turn)  # drawn on the pixels as they are stored
     if mask.size != seen:

@@ -1,8 +1,9 @@
 """The three networks on one backbone: classifier, ECS-Net, DeepLab; and their files."""
 
+import contextlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,9 +92,21 @@ Network = Classifier | EcsNet | DeepLab
 Kind = TypeVar("Kind", Classifier, EcsNet, DeepLab)
 
 
-def save_network(path: Path, network: Network, settings: object = None) -> None:
-    """Write a network's weights as safetensors, its construction and settings in the metadata."""
-    about = {"kind": type(network).__name__, "spec": network.spec, "settings": _without_paths(settings)}
+def save_network(
+    path: Path, network: Network, settings: object = None, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write a network's weights as safetensors, with its construction and settings in the metadata.
+
+    Args:
+        settings: dataclass of the training's settings; None if there are none.
+        about: what else the metadata are to hold, for `read_about`; plain values.
+    """
+    about = {
+        "settings": _without_paths(settings),
+        **(about or {}),
+        "kind": type(network).__name__,
+        "spec": network.spec,
+    }
     # one entry: safetensors writes several in an order that changes from one write to the next
     metadata = {"ecsnet": json.dumps(about, sort_keys=True)}
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
@@ -120,16 +133,36 @@ def load_network(path: Path, kind: type[Kind], device: torch.device | str = "cpu
     Raises:
         UserError: the file is missing, damaged, or holds another kind of network.
     """
+    with _opened(path) as file:
+        about = _about(file)
+        found = about.get("kind", "unknown")
+        if found != kind.__name__:
+            raise UserError(f"{path}: holds a network of kind {found}, but {kind.__name__} is needed here")
+        network = _build(kind, about["spec"])
+        network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    return network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The metadata of a file that `save_network` wrote: kind, spec, settings and what else was given.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    with _opened(path) as file:
+        return dict(_about(file))
+
+
+def _about(file: Any) -> Any:
+    return json.loads((file.metadata() or {}).get("ecsnet", "{}"))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file; whatever is wrong with it, found within the block too, is the user's to mend."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("ecsnet", "{}"))
-            found = about.get("kind", "unknown")
-            if found != kind.__name__:
-                raise UserError(
-                    f"{path}: holds a network of kind {found}, but {kind.__name__} is needed here"
-                )
-            network = _build(kind, about["spec"])
-            network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            yield file
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file; run the training that writes it") from None
     except UserError:
@@ -138,7 +171,6 @@ def load_network(path: Path, kind: type[Kind], device: torch.device | str = "cpu
         raise UserError(
             f"{path}: damaged weights file ({error}); delete it and run snakemake again"
         ) from None
-    return network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _build(kind: type[Kind], spec: dict) -> Kind:

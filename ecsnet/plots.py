@@ -118,7 +118,7 @@ def draw_sheet(
         for number, picture in enumerate(entry.pictures):
             indent = (box[0] - picture.shape[1]) // 2
             pictures.append((left + number * (box[0] + GAP) + indent, top + CAPTION, picture))
-    _save(figure, out, pictures)
+    save_figure(figure, out, pictures)
 
 
 def _place(size: tuple[int, int], x: float, y: float) -> tuple[float, float]:
@@ -144,7 +144,7 @@ def draw_curves(out: Path, histories: dict[str, pd.DataFrame]) -> None:
     figure = Figure((5.2 * min(count, 2), 3.4 * -(-count // 2)), dpi=DPI, layout="constrained")
     for index, (name, history) in enumerate(histories.items()):
         _curve(figure.add_subplot(-(-count // 2), min(count, 2), index + 1), name, history)
-    _save(figure, out)
+    save_figure(figure, out)
 
 
 def _curve(axes: Axes, name: str, history: pd.DataFrame) -> None:
@@ -176,7 +176,7 @@ def draw_iou(out: Path, records: Sequence[ScoreRecord]) -> None:
     for record in records:
         panels.setdefault(record.split, []).append(record)
     if not panels:
-        return _note(out, "Nothing is scored: there are no true masks.")
+        return draw_note(out, "Nothing is scored: there are no true masks.")
     names = list(records[0].iou)
     bars = max(map(len, panels.values()))
     size = (1.5 + 4.5 * len(panels), 0.8 + 0.2 * bars + len(names) * (0.1 + 0.085 * bars))
@@ -187,7 +187,7 @@ def draw_iou(out: Path, records: Sequence[ScoreRecord]) -> None:
         axes.set(title=f"IoU in %, scored on {split}", xlim=(0, 100))
     plots[0].set_yticks(range(len(names)), names)
     plots[0].set_ylim(len(names) - 0.4, -0.6)
-    _save(figure, out)
+    save_figure(figure, out)
 
 
 def _bars(axes: Axes, records: Sequence[ScoreRecord]) -> None:
@@ -211,7 +211,7 @@ def _bars(axes: Axes, records: Sequence[ScoreRecord]) -> None:
 def draw_confusion(out: Path, record: ScoreRecord | None) -> None:
     """Where the pixels of each true class went, in percent of the class."""
     if record is None:
-        return _note(out, "Nothing is scored: there are no true masks.")
+        return draw_note(out, "Nothing is scored: there are no true masks.")
     names = list(record.iou)
     counts = np.array(record.confusion, float)
     total = counts.sum(1, keepdims=True)
@@ -238,16 +238,17 @@ def draw_confusion(out: Path, record: ScoreRecord | None) -> None:
     )
     axes.tick_params(length=0)
     figure.colorbar(picture, shrink=0.6, label="%")
-    _save(figure, out)
+    save_figure(figure, out)
 
 
-def _note(out: Path, text: str) -> None:
+def draw_note(out: Path, text: str) -> None:
+    """Write a text in the place of a picture that there is nothing for."""
     figure = Figure((5, 1), dpi=DPI)
     figure.text(0.5, 0.5, text, ha="center", va="center")
-    _save(figure, out)
+    save_figure(figure, out)
 
 
-def _save(figure: Figure, out: Path, pictures: Sequence[tuple[int, int, np.ndarray]] = ()) -> None:
+def save_figure(figure: Figure, out: Path, pictures: Sequence[tuple[int, int, np.ndarray]] = ()) -> None:
     """Write a figure as PNG, with pictures (left, top, [h, w, 3]) put on it pixel for pixel."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -1,6 +1,6 @@
 """Stage 8: the final network's label images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,8 @@ def run(
 
     def calls() -> Iterator[tuple]:
         for batch, pictures in read_ahead(root, records, size, device, side):
-            grid = working_grid(pictures, settings.refine.size)
-            with autocast(device, runtime):
-                predicted = probabilities(network, pictures, settings, grid)
-            winners = [possible_winners(maxima) for maxima in predicted.amax((2, 3)).cpu().numpy()]
-            chosen = [scores[classes] for scores, classes in zip(predicted, winners, strict=True)]
-            refined = refine(chosen, pictures, settings.refine)
-            for record, scores, classes in zip(batch, refined, winners, strict=True):
+            segmented = segment(network, pictures, settings, runtime)
+            for record, (scores, classes) in zip(batch, segmented, strict=True):
                 yield write_label, folder, record, scores, classes
 
     written = {}
@@ -60,6 +55,24 @@ def run(
             written[label.id] = label
             progress.step()
     write_labels(out, [written[record.id] for record in records])
+
+
+def segment(
+    network: DeepLab, pictures: Tensor, settings: Predict, runtime: Runtime
+) -> Sequence[tuple[Tensor, np.ndarray]]:
+    """Refined scores [K, h, w] of pictures [B, 3, H, W] in [0, 1], and the K classes that each is of.
+
+    Classes are numbers, 0 the background; those that are the best one nowhere are left out.
+
+    Raises:
+        UserError: a score is not finite.
+    """
+    grid = working_grid(pictures, settings.refine.size)
+    with autocast(pictures.device, runtime):
+        predicted = probabilities(network, pictures, settings, grid)
+    winners = [possible_winners(maxima) for maxima in predicted.amax((2, 3)).cpu().numpy()]
+    chosen = [scores[classes] for scores, classes in zip(predicted, winners, strict=True)]
+    return list(zip(refine(chosen, pictures, settings.refine), winners, strict=True))
 
 
 def possible_winners(maxima: np.ndarray) -> np.ndarray:

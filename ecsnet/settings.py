@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import raise_problems
+from .errors import UserError, raise_problems
 from .schema import USABLE_TEXT, other_default, parse_section, setting, show
 
 VOC_CLASSES = (
@@ -420,6 +420,16 @@ class Predict(Views):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackModel:
+    """The final network as a file to pass on."""
+
+    licence: str = setting(
+        "Learned from pictures, tags and ImageNet weights with terms of their own; ecsnet itself: Apache-2.0",
+        "note on licences, which is in the file and shown whenever it is used",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """Scoring against true masks: the only stage, beside `supervised`, that reads one."""
 
@@ -548,6 +558,7 @@ class Config:
     filter_labels: FilterLabels = setting(FilterLabels, "6. the reliable ones")
     train_segmenter: TrainSegmenter = setting(TrainSegmenter, "7. train DeepLab on them")
     predict: Predict = setting(Predict, "8. predict the validation images")
+    pack_model: PackModel = setting(PackModel, "the final network as a file to pass on")
     score: Score = setting(Score, "9. score labels and predictions")
     supervised: Supervised = setting(Supervised, "the fully supervised bound")
     figures: Figures = setting(Figures, "10. pictures of the run")
@@ -573,6 +584,19 @@ def parse(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     return result
 
 
+def parse_json(kind: type, text: str, where: str) -> Any:
+    """As `parse`, of a JSON text.
+
+    Raises:
+        UserError: also where it is not JSON.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets without end
+        raise UserError(f"{where}: not JSON ({error}); write for example '{{\"seed\": 1}}'") from None
+    return parse(kind, values, where)
+
+
 def parse_config(values: Mapping[str, Any]) -> Config:
     """Check a whole configuration (see `parse`), what spans several settings included."""
     problems: list[str] = []
@@ -582,6 +606,21 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     problems += _inherited_given(values)
     raise_problems(problems, "The configuration has mistakes:")
     return config
+
+
+def changed_settings(config: Config) -> dict[str, Any]:
+    """What is not the default, by dotted name: config.yaml's, which are those of the dataclasses."""
+    return _changed(dataclasses.asdict(config), dataclasses.asdict(Config()), "")
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _changed(value, defaults[name], f"{where}{name}.")
+        elif value != defaults[name]:
+            found[where + name] = value
+    return found
 
 
 def section_json(config: Config, name: str) -> str:

@@ -58,6 +58,7 @@ LINES = {
     f" --runtime '{RUNTIME}'",
     "predict": "--images DATA/val.csv --root DATA --weights DATA/deeplab --shard 1/1 --folder OUT/predict"
     f" --out OUT/predict.csv --settings '{{\"scales\": [1.0]}}' --runtime '{RUNTIME}'",
+    "pack_model": "--predict '{}' --images DATA/train.csv --weights DATA/deeplab --out OUT/segmenter",
     "gather_labels": "--tables DATA/predict.csv --folder DATA/predict --out OUT/predict.csv",
     "export_folder": "--photos DATA/photos.csv --predictions DATA/predict.csv --folder OUT/masks"
     " --out OUT/masks.csv",
@@ -68,7 +69,10 @@ LINES = {
     "figures": "--settings '{\"panels\": 1}' --images DATA/train.csv --val-images DATA/val.csv"
     " --classes DATA/classes.txt --root DATA --erase DATA/erase.npz --evidence DATA/evidence.npz"
     " --ecs-labels DATA/ecs_labels.npz --filtered DATA/filter_labels.csv --predictions DATA/predict.csv"
+    " --kept DATA/filter_labels/kept.csv"
     " --truth DATA/masks.csv --histories DATA/history.csv --scores DATA/score.json --out OUT/figures",
+    "overview": "--config '{}' --images DATA/train.csv --val-images DATA/val.csv --classes DATA/classes.txt"
+    " --scores DATA/score.json --pictures DATA/figures/iou.png --logs DATA --out OUT/overview.html",
     "ablation": "--rows cam/0 --counts DATA/counts.npz --classes DATA/classes.txt --out OUT/ablation.csv"
     " --out-iou OUT/ablation_iou.csv",
 }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_run import TRUTH, make_run, write_history
+from tiny_run import TRUTH, make_run, write_counts, write_filtered, write_history, write_kept
 
 from ecsnet import figures, plots
 from ecsnet.errors import UserError
@@ -9,7 +9,7 @@ from ecsnet.scoring import make_record
 from ecsnet.settings import Figures
 from ecsnet.tables import ImageRecord
 
-NAMES = ("panels", "predictions", "curves", "iou", "confusion")
+NAMES = ("panels", "predictions", "curves", "iou", "confusion", "filter", "examples")
 
 
 def draw(run, settings=None, **more):
@@ -20,8 +20,9 @@ def draw(run, settings=None, **more):
     arguments = {
         "images": run.images, "val_images": run.images, "classes": run.classes, "root": run.root,
         **run.shards,
-        "filtered": run.write_labels("filtered", TRUTH), "predictions": predictions,
-        "truth": run.truth, "val_truth": run.truth, "scores": [],
+        "filtered": write_filtered(run), "kept": write_kept(run.folder / "kept.csv"),
+        "predictions": predictions, "truth": run.truth, "val_truth": run.truth, "scores": [],
+        "val_counts": write_counts(run),
         "histories": [write_history(run.folder / name) for name in ("train_cam", "train_ecs/round1")],
         "out": run.folder / "figures", **more,
     }  # fmt: skip
@@ -75,9 +76,10 @@ def test_number_of_images_is_as_set(tmp_path):
 
 
 def test_without_truth_nothing_is_missing_but_its_column(tmp_path):
-    sheets = draw(make_run(tmp_path), truth=None, val_truth=None)
+    sheets = draw(make_run(tmp_path), truth=None, val_truth=None, val_counts=None)
     assert sheets["panels"].width == 7 * (figures.PANEL_BOX[0] + plots.GAP) + plots.GAP
-    assert sheets["iou"].size == sheets["confusion"].size == (500, 100)  # a note that nothing is scored
+    notes = [sheets[name].size for name in ("iou", "confusion", "examples")]
+    assert notes == [(500, 100)] * 3  # that nothing is scored
 
 
 def test_without_ecs_net_its_labels_have_no_column(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ecsnet import import_folder, import_masks
+from ecsnet import import_folder, import_masks, photographs
 from ecsnet.errors import UserError
 from ecsnet.folder import Photo, laid_out, photo_id, read_photos, resolved, split, with_masks
 from ecsnet.palette import read_mask, write_mask
@@ -291,7 +291,7 @@ def test_the_data_set_has_vocs_layout(place):
 
 def test_large_and_turned_pictures_are_written_anew(place):
     exif = Image.Exif()
-    exif[import_folder.ORIENTATION] = 6
+    exif[photographs.ORIENTATION] = 6
     save(place / "photos" / "a.jpg", (80, 40), exif=exif)
     write_tags(place / "tags.csv", {"a.jpg": "cat", "sub/d.png": "cat"})
     rows, _ = imported(place, longest_side=32, val_list=untagged(place))
@@ -331,7 +331,7 @@ def test_pictures_that_cannot_be_read_are_all_named(place):
 
 def test_damaged_exif_is_no_reason_to_refuse_a_picture(place):
     exif = Image.Exif()
-    exif[import_folder.ORIENTATION] = 6
+    exif[photographs.ORIENTATION] = 6
     save(place / "photos" / "a.jpg", (40, 30), exif=exif)
     content = bytearray((place / "photos" / "a.jpg").read_bytes())
     start = content.index(b"Exif")
@@ -341,7 +341,7 @@ def test_damaged_exif_is_no_reason_to_refuse_a_picture(place):
         for place_of in generator.integers(start + 6, start + 32, 4):
             damaged[place_of] = generator.integers(0, 256)
         (place / "photos" / "a.jpg").write_bytes(damaged)
-        opened = import_folder.opened_photo(place / "photos" / "a.jpg")
+        opened = photographs.opened_photo(place / "photos" / "a.jpg")
         assert sorted(opened.seen.size) == [30, 40]
 
 
@@ -386,7 +386,7 @@ def test_masks_are_laid_out_as_their_pictures(place):
 
 def test_a_mask_of_the_stored_pixels_is_turned_with_the_picture(place):
     exif = Image.Exif()
-    exif[import_folder.ORIENTATION] = 6  # to be turned clockwise
+    exif[photographs.ORIENTATION] = 6  # to be turned clockwise
     save(place / "photos" / "a.jpg", (40, 30), exif=exif)
     stored = np.zeros((30, 40), np.uint8)
     stored[:, 0] = 1  # the left becomes the top

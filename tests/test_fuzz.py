@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from voc_folder import CLASSES, outcome
 
-from ecsnet import check_masks, cli, contents, pictures, tables, voc
+from ecsnet import check_masks, contents, pictures, tables, voc
 from ecsnet.errors import UserError
 from ecsnet.palette import read_mask
 from ecsnet.scoring import ScoreRecord, read_score
-from ecsnet.settings import Config, Dataset, Erase, parse_config
+from ecsnet.settings import Config, Dataset, Erase, parse_config, parse_json
 from ecsnet.store import Shard, ShardReader, ShardWriter
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -230,13 +230,13 @@ def test_a_damaged_configuration_is_taken_or_named(name, changes):
 def test_damaged_settings_of_a_stage_are_taken_or_named(changes):
     good = b'{"flip": true, "grid_stride": 4, "scales": [0.5, 1.0], "threshold": 0.5}'
     text = damage(good, changes).decode("utf-8", "replace")
-    result = outcome(cli._parse_json, Erase, text, "erase")
+    result = outcome(parse_json, Erase, text, "erase")
     assert isinstance(result, Erase) or "erase" in str(result)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"grid_stride": 1' + "0" * 5000 + "}", "1" * 5000])
 def test_settings_that_blow_up_are_named(text):
-    result = outcome(cli._parse_json, Erase, text, "erase")
+    result = outcome(parse_json, Erase, text, "erase")
     assert isinstance(result, UserError)
     assert len(str(result)) < 500
 

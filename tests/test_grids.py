@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ecsnet.grids import argmax_labels, resize_labels, resize_maps, strongest
+from ecsnet import grids
+from ecsnet.grids import argmax_labels, enlarged_labels, resize_labels, resize_maps, strongest
 
 SIDES = st.integers(1, 12)
 
@@ -46,3 +48,26 @@ def test_argmax_labels_gives_the_classes_own_numbers():
 )
 def test_strongest_is_the_first_of_the_best(scores):
     assert np.array_equal(strongest(scores), scores.argmax(0))
+
+
+@given(st.integers(0, 2**32 - 1), SIDES, SIDES, SIDES, SIDES)
+def test_labels_are_the_same_band_by_band(seed, h, w, height, width):
+    scores = np.random.default_rng(seed).random((3, h, w)).astype(np.float16)
+    values = np.array([0, 7, 9])
+    expected = values[strongest(resize_maps(scores, height, width))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grids, "BAND", 2 * width + 1)
+        assert np.array_equal(argmax_labels(scores, values, height, width), expected)
+
+
+def test_enlarged_labels_go_smoothly_round_corners():
+    labels = np.array([[5, 0], [0, 0]], np.uint8)
+    # class 5 is the stronger one where (1 - x)(1 - y) > 1/2
+    assert enlarged_labels(labels, 5, 5).tolist() == [
+        [5, 5, 0, 0, 0],
+        [5, 5, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0],
+    ]
+    assert np.array_equal(enlarged_labels(labels, 2, 2), labels)

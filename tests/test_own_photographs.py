@@ -108,7 +108,7 @@ def test_only_what_is_stale_runs_again(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(folder, copy, symlinks=True)
     labels = {"evidence", "ecs_labels", "filter_labels"}
-    learned = {"train_cam", "erase", "train_ecs", "train_segmenter"}
+    learned = {"train_cam", "erase", "train_ecs", "train_segmenter", "pack_model"}
     shown = {"prepare_all", "predict", "gather_labels", "export_folder", "figures"}
     Image.new("RGB", (50, 40)).save(copy / "photos" / "new.jpg")  # untagged: everything else stays
     assert planned(copy, CONFIG) == {"import_folder", *shown}

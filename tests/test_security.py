@@ -310,6 +310,7 @@ HARMLESS = (
     r"params\.(optional|scores)",  # inputs, where there are any, quoted where they are joined
     r"params\.split",  # train, val or all
     r"RESULTS",
+    r"LOGS",
     r"wildcards\.(scatteritem|round|what|part)",  # constrained
     r"params\.(only|imagenet)",  # options, quoted where they are made
 )

@@ -48,7 +48,8 @@ CONFIG = {
 STAGES = {
     "demo", "prepare", "check_masks", "train_cam", "erase", "evidence", "train_ecs", "ecs_labels",
     "filter_labels", "train_segmenter", "train_supervised", "predict", "predict_supervised",
-    "gather_labels", "gather_supervised", "score", "summary", "figures", "fetch_weights",
+    "gather_labels", "gather_supervised", "score", "summary", "figures", "fetch_weights", "pack_model",
+    "overview",
 }  # fmt: skip
 
 
@@ -189,7 +190,8 @@ def test_a_second_run_does_nothing_and_quickly(finished):
 
 
 FROM_FILTER = {
-    "filter_labels", "train_segmenter", "predict", "gather_labels", "score", "summary", "figures",
+    "filter_labels", "train_segmenter", "predict", "gather_labels", "pack_model", "score", "summary",
+    "figures", "overview",
 }  # fmt: skip
 
 
@@ -197,10 +199,10 @@ FROM_FILTER = {
     ("section", "values", "expected"),
     [
         ("runtime", {"checkpoint_seconds": 1, "inference_batch": 3}, set()),
-        ("figures", {"panels": 4}, {"figures"}),
+        ("figures", {"panels": 4}, {"figures", "overview"}),
         ("filter_labels", {"drop_share": 0.2}, FROM_FILTER),
         ("predict", {"scales": [1.5]}, {"predict", "predict_supervised", "gather_labels", "gather_supervised",
-                                        "score", "summary", "figures"}),
+                                        "pack_model", "score", "summary", "figures", "overview"}),
     ],
 )  # fmt: skip
 def test_what_a_changed_setting_reruns(finished, section, values, expected):

@@ -1,5 +1,6 @@
 """The results of a tiny run, made by hand: what scoring and figures read."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ecsnet.palette import write_mask
+from ecsnet.scoring import count_pixels, write_image_counts
 from ecsnet.store import ShardWriter, fingerprint, write_text
-from ecsnet.tables import ImageRecord, LabelRecord, write_classes, write_images, write_labels
+from ecsnet.tables import ImageRecord, LabelRecord, read_labels, write_classes, write_images, write_labels
 
 CLASSES = ["cat", "dog", "cow"]
 TRUTH = {
@@ -53,6 +55,32 @@ class TinyRun:
             records.append(LabelRecord(image_id, f"{name}/{image_id}.png", fingerprint(path.read_bytes())))
         write_labels(self.folder / f"{name}.csv", records)
         return self.folder / f"{name}.csv"
+
+
+def write_filtered(run: TinyRun) -> Path:
+    """Write the label table of `filter_labels`; of t2 everything was dropped."""
+    table = run.write_labels("filtered", TRUTH)
+    records = read_labels(table)
+    rules = [(0.8, 0.1, 0.1, 0.0), (0.0, 0.3, 0.0, 0.1), (0.5, 0.0, 0.25, 0.25)]
+    notes = [dict(zip(("kept", "confidence", "agreement", "speck"), row, strict=True)) for row in rules]
+    records[1] = dataclasses.replace(records[1], dropped="no reliable pixel of dog")
+    write_labels(table, records, notes)
+    return table
+
+
+def write_kept(path: Path) -> Path:
+    """Write what `filter_labels` kept by class; nothing was labelled cow."""
+    rows = ["background,50,0.9,0.8", "cat,20,0.5,0.9", "dog,10,0.25,1.0", "cow,0,0.3,0.0"]
+    write_text(path, "".join(f"{row}\n" for row in ["class,labelled_cells,threshold,confident_share", *rows]))
+    return path
+
+
+def write_counts(run: TinyRun) -> Path:
+    """Write the pixel counts of the true masks against themselves, but for t3, whose cat was not found."""
+    given = {**TRUTH, "t3": np.where(TRUTH["t3"] == 1, 0, TRUTH["t3"])}
+    counts = np.stack([count_pixels(TRUTH[name], given[name], len(CLASSES)) for name in TRUTH])
+    write_image_counts(run.folder / "counts.npz", "train", list(TRUTH), counts.astype(np.int32))
+    return run.folder / "counts.npz"
 
 
 def make_run(folder: Path) -> TinyRun:

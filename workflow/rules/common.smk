@@ -78,6 +78,9 @@ ROOT = CONFIG.dataset.root
 DATASET = section_json(CONFIG, "dataset")
 DOWNLOAD = section_json(CONFIG, "download")
 RUNTIME = json.dumps(dataclasses.asdict(CONFIG.runtime))
+CONFIGURATION = json.dumps(
+    dataclasses.asdict(dataclasses.replace(CONFIG, dataset=SOURCE)), ensure_ascii=False
+)
 
 # A data set that a rule makes has stamps; any other is watched by its files' contents.
 FOLDER = SOURCE.kind == "folder"

@@ -134,9 +134,11 @@ rule figures:
         evidence=gather.shard(rules.evidence.output, variant=""),
         ecs_labels=gather.shard(ECS_LABELS, variant="", round=CONFIG.rounds) if WITH_ECS else [],
         filtered=expand(rules.filter_labels.output.table, variant=""),
+        kept=expand(rules.filter_labels.output.kept, variant=""),
         predictions=f"{RESULTS}/predict.csv",
         truth=f"{RESULTS}/check_masks/train.csv" if can_be_scored("cam") else [],
         val_truth=f"{RESULTS}/check_masks/val.csv" if can_be_scored("val") else [],
+        val_counts=f"{RESULTS}/score/val_counts.npz" if can_be_scored("val") else [],
         histories=HISTORIES,
         scores=SCORES,
     output:
@@ -148,6 +150,10 @@ rule figures:
         iou=report(f"{RESULTS}/figures/iou.png", category="Scores", caption="../report/iou.rst"),
         confusion=report(
             f"{RESULTS}/figures/confusion.png", category="Scores", caption="../report/confusion.rst"
+        ),
+        filter=report(f"{RESULTS}/figures/filter.png", category="Labels", caption="../report/filter.rst"),
+        examples=report(
+            f"{RESULTS}/figures/examples.png", category="Pictures", caption="../report/examples.rst"
         ),
     log:
         f"{LOGS}/figures.log",
@@ -162,16 +168,39 @@ rule figures:
         folder=f"{RESULTS}/figures",
         optional=lambda wildcards, input: " ".join(
             option(f"--{name.replace('_', '-')}", input[name])
-            for name in ("ecs_labels", "truth", "val_truth", "scores")
+            for name in ("ecs_labels", "truth", "val_truth", "val_counts", "scores")
         ),
     shell:
         "ecsnet figures --settings {params.settings:q} --images {input.images} --val-images {input.val_images}"
         " --classes {input.classes} --root {ROOT:q} --erase {input.erase} --evidence {input.evidence}"
-        " --filtered {input.filtered} --predictions {input.predictions} --histories {input.histories}"
+        " --filtered {input.filtered} --kept {input.kept} --predictions {input.predictions} --histories {input.histories}"
         " {params.optional} --out {params.folder} 2>&1 | tee {log}"
 
 
 FIGURES = rules.figures.output
+
+
+# One page. The configuration is no param: what it changes shows in the inputs, and `runtime` in nothing.
+rule overview:
+    input:
+        **TRAIN,
+        val_images=rules.prepare_val.output,
+        scores=SCORES,
+        pictures=FIGURES,
+    output:
+        report(f"{RESULTS}/overview.html", category="Overview", caption="../report/overview.rst"),
+    log:
+        f"{LOGS}/overview.log",
+    benchmark:
+        f"{LOGS}/overview.benchmark.tsv"
+    localrule: True
+    params:
+        code=code("overview"),
+        scores=lambda wildcards, input: option("--scores", input.scores),
+    shell:
+        "ecsnet overview --config {CONFIGURATION:q} --images {input.images} --val-images {input.val_images}"
+        " --classes {input.classes} {params.scores} --pictures {input.pictures} --logs {LOGS} --out {output}"
+        " 2>&1 | tee {log}"
 
 
 # From counts of pixels alone: the masks were read by `score`.

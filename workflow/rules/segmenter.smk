@@ -153,6 +153,30 @@ use rule gather_labels as gather_supervised with:
         folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/supervised/predict",
 
 
+# To pass on: with classes, preprocessing and what `predict` does. Apart from the weights, for another setting of
+# `predict` is no reason to train again.
+rule pack_model:
+    input:
+        images=TRAIN["images"],
+        weights=expand(rules.train_segmenter.output.weights, variant=""),
+    output:
+        f"{RESULTS}/segmenter.safetensors",
+    log:
+        f"{LOGS}/pack_model.log",
+    benchmark:
+        f"{LOGS}/pack_model.benchmark.tsv"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(30),
+    params:
+        settings=VARIANTS.settings("", "pack_model"),
+        predict=VARIANTS.settings("", "predict"),
+        code=code("pack_model"),
+    shell:
+        "ecsnet pack_model --settings {params.settings:q} --predict {params.predict:q} --images {input.images}"
+        " --weights {input.weights} --out {output} 2>&1 | tee {log}"
+
+
 # Of one's own photographs: masks under their names, of their size.
 rule export_folder:
     input:

@@ -1,0 +1,56 @@
+"""Published results on PASCAL VOC 2012, and whether a run may be compared with them."""
+
+from dataclasses import dataclass
+
+from .settings import VOC_CLASSES, Config
+
+TRAIN, VAL, TRAINAUG = 1464, 1449, 10582
+"""Images of VOC's lists."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """mIoU in percent of a method: CAM and labels on train, network on val and test; None: unpublished."""
+
+    method: str
+    cam: float | None
+    labels: float | None
+    val: float
+    test: float
+    network: str
+
+
+METHODS = (
+    Published("AffinityNet (PSA), 2018", 48.0, 61.0, 61.7, 63.7, "ResNet38"),
+    Published("IRN, 2019", 48.3, 66.5, 63.5, 64.8, "ResNet-50, DeepLab v2"),
+    Published("SEAM, 2020", 55.4, None, 64.5, 65.7, "ResNet38"),
+    Published("ECS-Net, 2021", None, None, 66.6, 67.6, "ResNet38, DeepLab"),
+    Published("OC-CSE, 2021", 56.0, 66.9, 68.4, 68.2, "ResNet38"),
+    Published("AdvCAM, 2021", 55.6, 69.9, 68.1, 68.0, "ResNet-101, DeepLab v2"),
+    Published("AMN, 2022", 62.1, 72.2, 69.5, 69.6, "ResNet-101, DeepLab v2"),
+    Published("MCTformer, 2022", 61.7, 69.1, 71.9, 71.6, "ResNet38"),
+    Published("CLIP-ES, 2023 (with CLIP)", 70.8, 75.0, 73.8, 73.9, "ResNet-101, DeepLab v2"),
+    Published("fully supervised", None, None, 78.1, 78.2, "ResNet38"),
+)
+"""From image-level labels alone, but for the last; as the papers report them."""
+
+
+def differences(config: Config, train: int, scored: dict[str, int]) -> list[str]:
+    """Why a run may not be compared with `METHODS`; empty if it may.
+
+    Args:
+        train: number of training images.
+        scored: number of images that a score is of, by its kind, as cam or val.
+    """
+    found = []
+    if config.dataset.kind != "voc" or config.dataset.classes != tuple(VOC_CLASSES):
+        found.append("it is not of PASCAL VOC's classes and pictures")
+    if train != TRAINAUG:
+        found.append(f"it learned from {train} images, not from the {TRAINAUG} of trainaug")
+    for what, count in scored.items():
+        wanted = VAL if what in ("val", "supervised") else TRAIN
+        if count != wanted:
+            found.append(f"{what} is scored on {count} images, not on {wanted}")
+    if not scored:
+        found.append("nothing of it is scored, for want of true masks")
+    return found

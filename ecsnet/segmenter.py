@@ -1,0 +1,56 @@
+"""A trained network as a file to pass on, which `pack_model` writes: what anyone needs to segment with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .networks import DeepLab, load_network, read_about
+from .settings import Predict, parse
+from .store import file_fingerprint
+
+LONGEST_SIDE = 500
+"""VOC's, of a file that does not say it."""
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A network and how to use it.
+
+    Attributes:
+        network: ready for inference.
+        predict: views and refinement.
+        longest_side: in pixels, of the pictures that it learned from.
+        licence: a note; empty without one.
+        digest: of the file.
+    """
+
+    network: DeepLab
+    predict: Predict
+    longest_side: int
+    licence: str
+    digest: str
+
+    @property
+    def names(self) -> list[str]:
+        """The classes in the order of mask values, background first."""
+        return ["background", *self.network.spec["classes"]]
+
+
+def load_segmenter(path: Path, device: torch.device | str = "cpu") -> Segmenter:
+    """The network of a file by `pack_model`, or of a training, which then is used with the defaults.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another kind.
+    """
+    network = load_network(path, DeepLab, device)
+    about = read_about(path)
+    if "predict" not in about:
+        print(f"{path}: does not say how to predict (segmenter.safetensors of the run does): by the defaults")
+    return Segmenter(
+        network=network,
+        predict=parse(Predict, about.get("predict", {}), f"{path}: predict"),
+        longest_side=about.get("preprocessing", {}).get("longest_side", LONGEST_SIDE),
+        licence=about.get("licence", ""),
+        digest=file_fingerprint(path),
+    )

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+import torch
+from stage_data import CLASSES, make_data
+from test_pack_model import pack
+
+from ecsnet import export
+from ecsnet.errors import UserError
+from ecsnet.export import TOLERANCE, Exported
+from ecsnet.segmenter import load_segmenter
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    data = make_data(tmp_path_factory.mktemp("data"))
+    return pack(data, data / "segmenter.safetensors")
+
+
+def pictures():
+    return torch.rand(1, 3, 50, 75), torch.rand(3, 3, 111, 64)  # none of what is compared by export itself
+
+
+def answers(model):
+    network = Exported(load_segmenter(model).network).eval()
+    with torch.inference_mode():
+        return [network(images) for images in pictures()]
+
+
+def test_probabilities_have_the_pictures_size(model):
+    for images, scores in zip(pictures(), answers(model), strict=True):
+        assert scores.shape == (len(images), len(CLASSES) + 1, *images.shape[2:])
+        assert torch.allclose(scores.sum(1), torch.ones(()), atol=1e-5)
+
+
+def test_onnx_answers_as_torch_does(model, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(1)
+    export.run(model=model, out=tmp_path / "segmenter.onnx")
+    assert "differs from torch by" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "segmenter.onnx")
+    about = json.loads(session.get_modelmeta().custom_metadata_map["ecsnet"])
+    assert about["classes"] == ["background", *CLASSES]
+    assert about["licence"] == "CC BY 4.0"
+    torch.manual_seed(2)
+    given = pictures()
+    torch.manual_seed(2)
+    for images, expected in zip(given, answers(model), strict=True):
+        [found] = session.run(None, {"images": images.numpy()})
+        assert abs(found - expected.numpy()).max() <= TOLERANCE
+    assert [path.name for path in tmp_path.iterdir()] == ["segmenter.onnx"]
+
+
+def test_torch_export_answers_as_torch_does(model, tmp_path):
+    export.run(model=model, out=tmp_path / "segmenter.pt2")
+    extra = {"ecsnet.json": ""}
+    program = torch.export.load(tmp_path / "segmenter.pt2", extra_files=extra).module()
+    assert json.loads(extra["ecsnet.json"])["classes"] == ["background", *CLASSES]
+    torch.manual_seed(2)
+    given = pictures()
+    torch.manual_seed(2)
+    with torch.inference_mode():
+        for images, expected in zip(given, answers(model), strict=True):
+            assert (program(images) - expected).abs().max() <= TOLERANCE
+
+
+def test_another_result_is_not_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "compare", lambda *_: float("nan"))
+    with pytest.raises(UserError, match="differs from torch by nan"):
+        export.run(model=model, out=tmp_path / "segmenter.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_ending_says_the_format(model, tmp_path):
+    with pytest.raises(UserError, match=r"write to a file that ends in \.onnx or \.pt2"):
+        export.run(model=model, out=tmp_path / "segmenter.tflite")

@@ -1,0 +1,26 @@
+import dataclasses
+
+from ecsnet.published import METHODS, TRAIN, TRAINAUG, VAL, differences
+from ecsnet.settings import Config, Dataset
+
+SCORED = {"cam": TRAIN, "filtered_labels": TRAIN, "val": VAL, "supervised": VAL}
+
+
+def test_the_protocol_itself_may_be_compared():
+    assert differences(Config(), TRAINAUG, SCORED) == []
+
+
+def test_every_difference_is_named():
+    assert differences(Config(), 321, SCORED) == [
+        "it learned from 321 images, not from the 10582 of trainaug"
+    ]
+    found = differences(Config(), TRAINAUG, {**SCORED, "cam": 321, "val": 123})
+    assert found == ["cam is scored on 321 images, not on 1464", "val is scored on 123 images, not on 1449"]
+    demo = dataclasses.replace(Config(), dataset=Dataset(kind="demo"))
+    assert differences(demo, TRAINAUG, SCORED) == ["it is not of PASCAL VOC's classes and pictures"]
+    assert differences(Config(), TRAINAUG, {}) == ["nothing of it is scored, for want of true masks"]
+
+
+def test_the_papers_ratio():
+    [ours] = [one for one in METHODS if one.method.startswith("ECS-Net")]
+    assert round(ours.val / METHODS[-1].val, 3) == 0.853
