@@ -10,12 +10,14 @@ CONFIG ?= config/demo.yaml
 
 define SCHEMA
 import pathlib, yaml
+from ecsnet.reference import configuration
 from ecsnet.schema import json_schema
 from ecsnet.settings import Config
 head = "# Generated from ecsnet/settings.py by `make schema`; editors complete and check the configs with it.\n"
 schema = {"$$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema(Config)}
 text = head + yaml.safe_dump(schema, sort_keys=False, allow_unicode=True, width=100)
 pathlib.Path("workflow/schemas/config.schema.yaml").write_text(text, encoding="utf-8")
+pathlib.Path("docs/configuration.md").write_text(configuration(), encoding="utf-8")
 endef
 export SCHEMA
 
@@ -38,7 +40,8 @@ setup: .venv/.stamp ## install everything into .venv
 
 demo: setup ## run the whole pipeline on a generated data set, some minutes on a CPU
 	@$(TOOLS) snakemake --cores $(CORES) --configfile config/demo.yaml
-	@echo "Scores: results/demo/summary.csv   Pictures: results/demo/figures/"
+	@$(TOOLS) snakemake --report results/demo/report.html --configfile config/demo.yaml --quiet
+	@echo "Open results/demo/overview.html, or results/demo/report.html with the graph of the workflow"
 
 bench: setup ## measure speed, on the finished run of CONFIG (default: the demo), into benchmarks/tables/
 	@$(TOOLS) python benchmarks/bench.py --configfile $(CONFIG) --threads $(CORES)
@@ -55,7 +58,7 @@ test-slurm: setup ## run the tests on a real SLURM (Debian's slurmctld, slurmd, 
 lint: setup ## check style and types
 	@$(TOOLS) ruff check . && ruff format --check . && mypy && snakefmt --check Snakefile workflow
 
-schema: setup ## write the configuration's schema anew, after a change of ecsnet/settings.py
+schema: setup ## write the configuration's schema and reference anew, after a change of ecsnet/settings.py
 	@.venv/bin/python -c "$$SCHEMA"
 
 clean: ## remove .venv and caches; data, results and logs stay

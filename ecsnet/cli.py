@@ -24,7 +24,7 @@ from typing import Any
 from . import __version__, commands, launch, settings, stopping
 from .errors import UserError, explain
 from .progress import clock
-from .schema import describe
+from .schema import describe, show
 from .store import Shard, remove_leftovers
 
 
@@ -372,6 +372,6 @@ def settings_help(stage: Stage) -> str:
         for index, (key, default, text) in enumerate(describe(section) if section else []):
             if index == 0:
                 parts.append(f"{title} (name, default, meaning):")
-            parts.append(f"  {key}  {default}")
+            parts.append(f"  {key}  {show(default)}")
             parts.append(textwrap.fill(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(parts)

@@ -187,21 +187,26 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def describe(kind: type, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Rows (name, default, meaning) of a section's settings, nested ones with dotted names."""
+def describe(kind: type, prefix: str = "", inherited: bool = True) -> list[tuple[str, Any, str]]:
+    """Rows (name, default, meaning) of a section's settings, nested ones with dotted names.
+
+    Those that the workflow fills in are among them where `inherited` is true.
+    """
     rows = []
     hints = typing.get_type_hints(kind)
     for item in dataclasses.fields(kind):
         name = prefix + item.name
+        if item.metadata["inherited"] and not inherited:
+            continue
         if dataclasses.is_dataclass(hints[item.name]):
-            rows += describe(typing.cast(type, hints[item.name]), name + ".")
+            rows += describe(typing.cast(type, hints[item.name]), name + ".", inherited)
             continue
         text = item.metadata["text"]
         if item.metadata["choices"]:
             text += f" ({', '.join(map(str, item.metadata['choices']))})"
         elif item.metadata["low"] is not None or item.metadata["high"] is not None:
             text += f" ({_range_text(item.metadata)})"
-        rows.append((name, show(item.default), text))
+        rows.append((name, item.default, text))
     return rows
 
 

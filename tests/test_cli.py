@@ -331,7 +331,8 @@ def test_help_of_a_stage_shows_every_setting(name, columns, monkeypatch, capsys)
         assert option in text
     sections = [cli.STAGES[name].section, settings.Runtime if cli.STAGES[name].runtime else None]
     for section in filter(None, sections):
-        for key, default, meaning in schema.describe(section):
+        for key, value, meaning in schema.describe(section):
+            default = schema.show(value)
             assert f"\n  {key}  {default}\n" in text
             assert "".join(f"{key}{default}{meaning}".split()) in packed
 
