@@ -12,9 +12,9 @@ HEAD = """\
 # Configuration
 
 Generated from `ecsnet/settings.py` by `make schema`. [config/config.yaml](../config/config.yaml) has the same
-keys with their defaults, and a comment on how to choose each. A run of your own is a small YAML file that names
-what differs; several, after `--configfile`, are merged, the later ones over the earlier. Editors that know
-[the schema](../workflow/schemas/config.schema.yaml) complete keys and check values as you type.
+keys with their defaults, and a comment on how to choose each. A run of your own is a small YAML file that
+names what differs; several, after `--configfile`, are merged, the later ones over the earlier. Editors
+that know [the schema](../workflow/schemas/config.schema.yaml) complete keys and check values as you type.
 `ecsnet <stage> --help` shows a stage's own section.
 """
 

@@ -24,6 +24,17 @@ def _same_draws() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a finished run by the real Snakefile, for several modules to read, and what it printed."""
+    from test_workflow import snakemake
+
+    folder = tmp_path_factory.mktemp("run")
+    result = snakemake(folder)
+    assert result.returncode == 0, result.stdout
+    return folder, result.stdout
+
+
 @pytest.fixture
 def small_backbone() -> Backbone:
     """A backbone that is quick to build and run, with random weights."""

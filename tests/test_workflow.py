@@ -87,12 +87,9 @@ def changed(section, **values):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(finished_run):
     """A folder with a finished run, and what the run printed."""
-    folder = tmp_path_factory.mktemp("run")
-    result = snakemake(folder)
-    assert result.returncode == 0, result.stdout
-    return folder, result.stdout
+    return finished_run
 
 
 @pytest.mark.timeout(600)
