@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from .backbone import fetch_weights
-from .store import atomic_path
+from .store import atomic_path, for_others_too
 
 
 def run(settings: None, *, name: str, source: str, out: Path) -> None:
@@ -13,3 +13,4 @@ def run(settings: None, *, name: str, source: str, out: Path) -> None:
     state = {key: tensor.contiguous() for key, tensor in fetch_weights(name, source).items()}
     with atomic_path(out) as temporary:
         save_file(state, temporary, {"ecsnet": f"{name} from {source}"})
+        for_others_too(temporary)

@@ -17,7 +17,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from .backbone import Features, load_imagenet
 from .errors import UserError
 from .settings import Backbone, Training, parse
-from .store import atomic_path
+from .store import atomic_path, for_others_too
 
 
 class Classifier(nn.Module):
@@ -112,6 +112,7 @@ def save_network(
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata)
+        for_others_too(temporary)
 
 
 def _without_paths(settings: Any) -> dict[str, Any] | None:

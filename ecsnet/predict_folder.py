@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -97,6 +98,7 @@ def run(
     Raises:
         UserError: the model or the photographs are not there; or some cannot be read, after all others.
     """
+    warnings.filterwarnings("ignore", module="PIL")  # of metadata, without the picture's name
     folder, names = find_photographs(photos, [place for place in (out, overlays) if place])
     device = choose_device(runtime, threads)
     segmenter = adapted(load_segmenter(model, device), longest_side, fast)

@@ -13,7 +13,7 @@ from torch import Tensor
 from . import parallel
 from .digest import code_digest
 from .late import look_anew
-from .store import atomic_path, file_fingerprint, fingerprint
+from .store import atomic_path, file_fingerprint, fingerprint, for_others_too
 
 if TYPE_CHECKING:
     from .training import Job, Learner
@@ -106,6 +106,7 @@ class ResumeFile:
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
             with atomic_path(self.path) as temporary:
                 save_file(whole, temporary, metadata)
+                for_others_too(temporary)
         parallel.wait()
         self._last = time.monotonic()
         return True

@@ -26,7 +26,7 @@ def _same_draws() -> None:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder with a finished run by the real Snakefile, for several modules to read, and what it printed."""
+    """A folder with a finished run by the real Snakefile, for all modules to read, and what it printed."""
     from test_workflow import snakemake
 
     folder = tmp_path_factory.mktemp("run")

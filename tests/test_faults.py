@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from stage_data import CLASSES, make_chain, make_data
 from voc_archives import Archives
 
@@ -98,6 +99,8 @@ def data(tmp_path_factory):
     (folder / "tags.csv").write_text("".join(tags))
     rows = [f"{name}.jpg,{name},20,10\n" for name in read_list(folder, "val")]
     (folder / "photos.csv").write_text("".join(["image,id,width,height\n", *rows]))
+    (folder / "figures").mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "figures" / "iou.png")
     for stage in ("check_masks", "filter_labels", "predict", "score", "train_cam"):
         assert cli.main(words(stage, folder, folder)) == 0, stage
     return folder

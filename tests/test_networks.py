@@ -56,6 +56,12 @@ def test_equal_networks_are_equal_bytes(tmp_path, networks):
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+def test_others_may_read_the_file(tmp_path, networks):
+    save_network(tmp_path / "1", networks[Classifier])
+    (tmp_path / "2").touch()
+    assert (tmp_path / "1").stat().st_mode == (tmp_path / "2").stat().st_mode
+
+
 def test_another_kind_of_network_is_refused(tmp_path, networks):
     save_network(tmp_path / "weights.safetensors", networks[Classifier])
     with pytest.raises(UserError, match="holds a network of kind Classifier, but DeepLab is needed"):
