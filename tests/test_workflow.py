@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
+from ecsnet.overview import PICTURES
 from ecsnet.palette import read_mask
 from ecsnet.scenes import DEMO_CLASSES
 from ecsnet.settings import FilterLabels
@@ -129,7 +130,7 @@ def test_labels_and_predictions_are_palette_pngs_of_every_image(finished):
 def test_pictures_are_there(finished):
     folder, _ = finished
     names = {path.name for path in (folder / "results/tiny/figures").glob("*.png")}
-    assert names == {"panels.png", "predictions.png", "curves.png", "iou.png", "confusion.png"}
+    assert names == {f"{name}.png" for name in PICTURES}
 
 
 def contents(path):
