@@ -1,7 +1,9 @@
 """Stage `import_folder`: photographs of one's own, laid out as VOC's, which all other stages read."""
 
+import contextlib
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -99,9 +101,7 @@ def _try_import(settings: Dataset, root: Path, photo: Photo) -> Row | str:
         return str(error)
     seen = opened.seen
     target = _lay_out(folder, photo, opened, seen, root, settings.longest_side)
-    objects = "".join(f"<object><name>{escape(label)}</name></object>" for label in photo.labels)
-    with atomic_path(root / "Annotations" / f"{photo.id}.xml", durable=False) as temporary:
-        temporary.write_text(f"<annotation>{objects}</annotation>\n", encoding="utf-8")
+    write_annotation(root, photo.id, photo.labels)
     return photo.name, photo.id, *seen.size, ";".join(photo.labels), fingerprint(target.read_bytes())
 
 
@@ -130,11 +130,7 @@ def _lay_out(folder: str, photo: Photo, opened: Opened, seen: Image.Image, root:
     """The picture's place in the data set, linked or written."""
     size = reduced(seen.size, longest)
     kept = KEPT.get(str(opened.stored.format)) if size == seen.size and opened.turn is None else None
-    target = root / "JPEGImages" / f"{photo.id}{kept or '.jpg'}"
-    for ending in KEPT.values():
-        if ending != target.suffix:  # an earlier one's
-            target.with_name(f"{photo.id}{ending}").unlink(missing_ok=True)
-    with atomic_path(target, durable=False) as temporary:
+    with placed(root, photo.id, kept or ".jpg") as (target, temporary):
         if kept:
             temporary.symlink_to(link_to(folder, photo.name, target.parent))
         else:
@@ -142,6 +138,17 @@ def _lay_out(folder: str, photo: Photo, opened: Opened, seen: Image.Image, root:
             small = plain.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
             small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
     return target
+
+
+@contextlib.contextmanager
+def placed(root: Path, image_id: str, ending: str) -> Iterator[tuple[Path, Path]]:
+    """A picture's place in the data set, and where to write or link it first; one of another ending goes."""
+    target = root / "JPEGImages" / f"{image_id}{ending}"
+    for other in KEPT.values():
+        if other != ending:
+            target.with_name(f"{image_id}{other}").unlink(missing_ok=True)
+    with atomic_path(target, durable=False) as temporary:
+        yield target, temporary
 
 
 def link_to(folder: str, name: str, place: Path) -> str:
@@ -157,6 +164,13 @@ def reduced(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """Width and height with the longest side at most `longest`, one pixel at least."""
     factor = min(1.0, longest / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def write_annotation(root: Path, image_id: str, labels: Iterable[str]) -> None:
+    """Write a picture's tags."""
+    objects = "".join(f"<object><name>{escape(label)}</name></object>" for label in labels)
+    with atomic_path(root / "Annotations" / f"{image_id}.xml", durable=False) as temporary:
+        temporary.write_text(f"<annotation>{objects}</annotation>\n", encoding="utf-8")
 
 
 def write_lists(root: Path, lists: dict[str, list[str]]) -> None:
