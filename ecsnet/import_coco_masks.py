@@ -22,6 +22,9 @@ from .threads import mapped
 FARTHEST = 1e6
 """Pixels; a corner farther out is no corner, and its polygon would take all memory."""
 
+Region = tuple[int, np.ndarray]
+"""A class's value, and where it is: bool [H, W]."""
+
 
 class ShapeError(ValueError):
     """A segmentation that is none: what is wrong, and the remedy."""
@@ -82,7 +85,9 @@ def _try_mask(
     if not 0 < picture.width * picture.height <= MAX_PIXELS:
         found = f"{picture.width}×{picture.height} pixels"
         return [f"{source.instances}: {picture.name} has {found}; correct its width and height"]
-    problems, crowds, instances = [], [], []
+    problems: list[str] = []
+    crowds: list[Region] = []
+    instances: list[Region] = []
     for one in annotations:
         try:
             region = region_of(one.get("segmentation"), picture.height, picture.width)
@@ -95,10 +100,6 @@ def _try_mask(
         return problems
     mask = painted(crowds, instances, picture.height, picture.width)
     return picture.id, fingerprint(write_mask(folder / f"{picture.id}.png", mask))
-
-
-Region = tuple[int, np.ndarray]
-"""A class's value, and where it is: bool [H, W]."""
 
 
 def painted(crowds: list[Region], instances: list[Region], height: int, width: int) -> np.ndarray:
