@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import UserError, raise_problems
-from .import_folder import COLUMNS, KEPT, Row, link_to, placed, write_annotation, write_lists
+from .import_folder import COLUMNS, Row, link_to, placed, write_annotation, write_lists
 from .instances import Instances, Part, Picture, class_values, part_of, read_instances
 from .pictures import PictureError, decode_photograph, read_content
 from .settings import Dataset
@@ -89,9 +89,10 @@ def _try_import(
         return f"{path}: {error}, or take it out of {source.instances}"
     if decoded.size != (picture.width, picture.height):
         return _other_size(path, decoded.size, picture, source)
-    with placed(root, picture.id, KEPT.get(str(decoded.format), ".jpg")) as (target, temporary):
-        temporary.symlink_to(link_to(source.images, picture.name, target.parent))
     write_annotation(root, picture.id, labels[picture.key])
+    ending = ".png" if decoded.format == "PNG" else ".jpg"  # several in one file are MPO
+    with placed(root, picture.id, ending) as (target, temporary):
+        temporary.symlink_to(link_to(source.images, picture.name, target.parent))
     joined = ";".join(labels[picture.key])
     return picture.name, picture.id, picture.width, picture.height, joined, fingerprint(content)
 
