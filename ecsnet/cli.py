@@ -70,7 +70,7 @@ ARGUMENTS = {
     "predictions": Argument("table of predictions"),
     "predict": Argument("settings of predict, which go into the file", str),
     "photos": Argument("tables of photographs, by import_folder", many=True),
-    "part": Argument("train, val or rest: which photographs", str),
+    "part": Argument("train, val or rest: which pictures", str),
     "truth": Argument("table of true masks, by check_masks"),
     "val_truth": Argument("table of the validation images' true masks"),
     "val_counts": Argument("pixel counts of the validation images, by score"),
@@ -120,6 +120,10 @@ STAGES = {
     "download": Stage(settings.Download, "fetch and unpack VOC 2012, derive trainaug", "root out"),
     "import_folder": Stage(settings.Dataset, "lay out photographs of your own as VOC's", "part root out"),
     "import_masks": Stage(settings.Dataset, "lay out their true masks, for scores", "root out"),
+    "import_coco": Stage(
+        settings.Dataset, "lay out a part of a data set in COCO's layout as VOC's", "part root out"
+    ),
+    "import_coco_masks": Stage(settings.Dataset, "lay out its true masks, for scores", "part root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
         settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"

@@ -46,9 +46,9 @@ def table_contents(settings: Dataset, list_name: str) -> str:
     else:
         tags = _main_lists(root / "ImageSets" / "Main", settings.classes, content, ids)
     parts = {
-        "lists": _digest([content], len(ids)),
-        "pictures": _digest(_fingerprints(root / "JPEGImages", PICTURE_ENDINGS, ids)),
-        "tags": _digest(tags),
+        "lists": digest_of([content], len(ids)),
+        "pictures": digest_of(_fingerprints(root / "JPEGImages", PICTURE_ENDINGS, ids)),
+        "tags": digest_of(tags),
     }
     return json.dumps(parts)
 
@@ -63,7 +63,7 @@ def mask_contents(settings: Dataset, masks: str, list_name: str) -> str:
         return "absent"
     content, ids = _list(root, list_name)
     found = _fingerprints(root / masks, (".png",), ids)
-    return json.dumps({"lists": _digest([content], len(ids)), "masks": _digest(found)})
+    return json.dumps({"lists": digest_of([content], len(ids)), "masks": digest_of(found)})
 
 
 def _list(root: Path, name: str) -> tuple[bytes, frozenset[str]]:
@@ -81,8 +81,8 @@ def _main_lists(folder: Path, classes: Sequence[str], content: bytes, ids: Set[s
     """For each class, a digest of the rows of its list of tags that concern a list of images."""
     suffix = hashlib.blake2b(content, digest_size=8).hexdigest()
     names = [f"{name}_trainval.txt" for name in classes]
-    stamps = {f"{name} {suffix}": _stamp_of(folder / name) for name in names}
-    found = _remembered(folder, stamps, lambda key: _digest_of_rows(folder / key.rpartition(" ")[0], ids))
+    stamps = {f"{name} {suffix}": stamp_of(folder / name) for name in names}
+    found = remembered(folder, stamps, lambda key: _digest_of_rows(folder / key.rpartition(" ")[0], ids))
     return [digest.encode() for digest in found.values()]
 
 
@@ -103,7 +103,7 @@ def _content(path: Path) -> bytes:
         return b"absent"
 
 
-def _digest(parts: list[bytes], count: int | None = None) -> str:
+def digest_of(parts: list[bytes], count: int | None = None) -> str:
     """How many, those of `parts` if not said otherwise, and a digest."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
@@ -118,11 +118,14 @@ def _fingerprints(folder: Path, endings: tuple[str, ...], ids: Set[str]) -> list
         if image_id in ids:
             with contextlib.suppress(OSError):  # a dangling link
                 stamps[entry.name] = _stamp(entry.stat())
-    found = _remembered(folder, stamps, lambda name: _read(f"{folder}/{name}") if stamps[name] else "no file")
+    found = remembered(
+        folder, stamps, lambda name: read_digest(f"{folder}/{name}") if stamps[name] else "no file"
+    )
     return [os.fsencode(f"{name}\0{found[name]}") for name in sorted(found)]
 
 
-def _stamp_of(path: Path) -> str:
+def stamp_of(path: str | Path) -> str:
+    """What tells of a file whether it was written since; nothing where there is none."""
     try:
         return _stamp(os.stat(path))
     except (OSError, ValueError):  # ValueError: a zero byte in the name
@@ -139,10 +142,10 @@ def _stamp(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _remembered(folder: Path, stamps: dict[str, str], read: Callable[[str], str]) -> dict[str, str]:
+def remembered(folder: Path, stamps: dict[str, str], read: Callable[[str], str]) -> dict[str, str]:
     """Digests by name: those that were read when the stamp was the same; the others are read now."""
     memory = MEMORY / f"{hashlib.blake2b(os.fsencode(folder), digest_size=8).hexdigest()}.tsv"
-    known = _recall(memory, _stamp_of(memory))
+    known = _recall(memory, stamp_of(memory))
     unread = [name for name, stamp in stamps.items() if not stamp or known.get(name, ("",))[0] != stamp]
     if len(unread) > MANY:
         print(f"Reading {len(unread):,} files of {folder}, to see later what changes.", file=sys.stderr)
@@ -160,7 +163,7 @@ def _is_settled(stamp: str, now: int) -> bool:
     return bool(times) and max(times) < now - SETTLED_NS
 
 
-def _read(path: str) -> str:
+def read_digest(path: str) -> str:
     """Digest of a file, by the shortest way: a million small ones are read one after the other."""
     digest = hashlib.blake2b(digest_size=8)
     try:
@@ -209,9 +212,9 @@ def folder_contents(settings: Dataset, photos: Sequence[Photo]) -> str:
     names = [f"{photo.name}\0{photo.id}" for photo in photos]
     labels = [f"{photo.id}\0{';'.join(photo.labels)}" for photo in photos]
     parts = {
-        "lists": _digest(list(map(os.fsencode, names))),
-        "pictures": _digest(_named(settings.images, [photo.name for photo in photos])),
-        "tags": _digest(list(map(os.fsencode, labels))),
+        "lists": digest_of(list(map(os.fsencode, names))),
+        "pictures": digest_of(named(settings.images, [photo.name for photo in photos])),
+        "tags": digest_of(list(map(os.fsencode, labels))),
     }
     return json.dumps(parts)
 
@@ -221,17 +224,17 @@ def folder_masks_contents(settings: Dataset, photos: Sequence[Photo]) -> str:
     masked = [photo for photo in photos if photo.mask]
     lists = with_masks(photos, settings)
     parts = {
-        "lists": _digest([os.fsencode(f"{name} {' '.join(ids)}") for name, ids in lists.items()]),
-        "masks": _digest(_named(settings.masks, [photo.mask for photo in masked])),
-        "pictures": _digest(_named(settings.images, [photo.name for photo in masked])),
+        "lists": digest_of([os.fsencode(f"{name} {' '.join(ids)}") for name, ids in lists.items()]),
+        "masks": digest_of(named(settings.masks, [photo.mask for photo in masked])),
+        "pictures": digest_of(named(settings.images, [photo.name for photo in masked])),
     }
     return json.dumps(parts)
 
 
-def _named(folder: str | None, names: Sequence[str]) -> list[bytes]:
+def named(folder: str | None, names: Sequence[str]) -> list[bytes]:
     """Name and digest of files below a folder."""
-    stamps = {name: _stamp_of(Path(str(folder), name)) for name in names}
-    found = _remembered(
-        Path(str(folder)), stamps, lambda name: _read(f"{folder}/{name}") if stamps[name] else "no file"
+    stamps = {name: stamp_of(f"{folder}/{name}") for name in names}
+    found = remembered(
+        Path(str(folder)), stamps, lambda name: read_digest(f"{folder}/{name}") if stamps[name] else "no file"
     )
     return [os.fsencode(f"{name}\0{found[name]}") for name in names]

@@ -101,17 +101,18 @@ def _refuse_empty(parts: dict[str, list[str]], dataset: Dataset) -> None:
 
 
 def laid_out(dataset: Dataset, run: str) -> Dataset:
-    """The data set as import_folder leaves it, in VOC's layout; any other kind is returned as it is."""
-    if dataset.kind != "folder":
+    """The data set as import_folder or import_coco leaves it, in VOC's layout; any other kind stays."""
+    if dataset.kind not in ("folder", "coco"):
         return dataset
     return dataclasses.replace(
         dataset,
         kind="voc",
-        root=f"resources/folder/{run}",
+        root=f"resources/{dataset.kind}/{run}",
         train_list="train",
         val_list="val",
         tags="annotations",
         images=None,
+        val_images=None,
         masks=None,
     )
 
@@ -150,7 +151,7 @@ def _scan(images: str, tags: str, masks: str | None) -> tuple[tuple[Photo, ...],
     ]
     if not names:
         problems.append(f"{images}: no picture ({', '.join(ENDINGS)}) in it; correct dataset.images")
-    problems += _absent(labels, names, Path(tags), Path(images)) + _bad_names(names, images)
+    problems += _absent(labels, names, Path(tags), Path(images)) + bad_names(names, images)
     drawn = _by_stem(found_names(Path(masks), (".png",))) if masks else {}
     photos = tuple(
         Photo(name, photo_id(name), labels.get(name, ()), drawn.pop(_stem(name), "")) for name in names
@@ -158,7 +159,7 @@ def _scan(images: str, tags: str, masks: str | None) -> tuple[tuple[Photo, ...],
     problems += [
         f"{masks}/{mask}: belongs to no picture; for a/b.jpg it is a/b.png" for mask in drawn.values()
     ]
-    return photos, tuple(problems + _alike(photos, images))
+    return photos, tuple(problems + same_ids(photos, images))
 
 
 def found_names(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
@@ -219,7 +220,8 @@ def _absent(labels: dict[str, tuple[str, ...]], names: list[str], table: Path, f
     return problems
 
 
-def _bad_names(names: list[str], folder: str) -> list[str]:
+def bad_names(names: list[str], folder: str) -> list[str]:
+    """Problems of names that no table or no file system can hold."""
     problems = []
     for name in names:
         if not name.isprintable():  # what is no UTF-8 is none either
@@ -230,7 +232,8 @@ def _bad_names(names: list[str], folder: str) -> list[str]:
     return problems
 
 
-def _alike(photos: Iterable[Photo], folder: str) -> list[str]:
+def same_ids(photos: Iterable[Photo], folder: str) -> list[str]:
+    """Problems of photographs that would be called the same, here or where case is not told apart."""
     names: dict[str, list[Photo]] = {}
     for photo in photos:
         names.setdefault(folded(photo.id), []).append(photo)

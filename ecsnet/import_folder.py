@@ -1,7 +1,9 @@
 """Stage `import_folder`: photographs of one's own, laid out as VOC's, which all other stages read."""
 
+import contextlib
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -67,9 +69,7 @@ def _try_import(settings: Dataset, root: Path, photo: Photo) -> Row | str:
         return str(error)
     width, height = opened.size
     target = _lay_out(folder, photo, opened, root, settings.longest_side)
-    objects = "".join(f"<object><name>{escape(label)}</name></object>" for label in photo.labels)
-    with atomic_path(root / "Annotations" / f"{photo.id}.xml", durable=False) as temporary:
-        temporary.write_text(f"<annotation>{objects}</annotation>\n", encoding="utf-8")
+    write_annotation(root, photo.id, photo.labels)
     return photo.name, photo.id, width, height, ";".join(photo.labels), fingerprint(target.read_bytes())
 
 
@@ -77,17 +77,24 @@ def _lay_out(folder: str, photo: Photo, opened: Opened, root: Path, longest: int
     """The picture's place in the data set, linked or written."""
     fits = max(opened.stored.size) <= longest and opened.turn is None
     kept = KEPT.get(str(opened.stored.format)) if fits else None
-    target = root / "JPEGImages" / f"{photo.id}{kept or '.jpg'}"
-    for ending in KEPT.values():
-        if ending != target.suffix:  # an earlier one's
-            target.with_name(f"{photo.id}{ending}").unlink(missing_ok=True)
-    with atomic_path(target, durable=False) as temporary:
+    with placed(root, photo.id, kept or ".jpg") as (target, temporary):
         if kept:
             temporary.symlink_to(link_to(folder, photo.name, target.parent))
         else:
             small = opened.reduced(longest)
             small.save(temporary, format="JPEG", quality=QUALITY, subsampling=0)
     return target
+
+
+@contextlib.contextmanager
+def placed(root: Path, image_id: str, ending: str) -> Iterator[tuple[Path, Path]]:
+    """A picture's place in the data set, and where to write or link it first; one of another ending goes."""
+    target = root / "JPEGImages" / f"{image_id}{ending}"
+    for other in KEPT.values():
+        if other != ending:
+            target.with_name(f"{image_id}{other}").unlink(missing_ok=True)
+    with atomic_path(target, durable=False) as temporary:
+        yield target, temporary
 
 
 def link_to(folder: str, name: str, place: Path) -> str:
@@ -97,6 +104,13 @@ def link_to(folder: str, name: str, place: Path) -> str:
     """
     path = os.path.join(os.path.realpath(folder), name)
     return path if os.path.isabs(folder) else os.path.relpath(path, os.path.realpath(place))
+
+
+def write_annotation(root: Path, image_id: str, labels: Iterable[str]) -> None:
+    """Write a picture's tags."""
+    objects = "".join(f"<object><name>{escape(label)}</name></object>" for label in labels)
+    with atomic_path(root / "Annotations" / f"{image_id}.xml", durable=False) as temporary:
+        temporary.write_text(f"<annotation>{objects}</annotation>\n", encoding="utf-8")
 
 
 def write_lists(root: Path, lists: dict[str, list[str]]) -> None:

@@ -37,15 +37,21 @@ class Dataset:
     kind: str = setting(
         "voc",
         "voc: a data set in VOC's layout at `root`. demo: the generated data set, written to `root`. folder: "
-        "photographs in the folder `images`, with their tags in the CSV file `tags`",
-        choices=("voc", "demo", "folder"),
+        "photographs in the folder `images`, with their tags in the CSV file `tags`. coco: pictures in the "
+        "folders `images` and `val_images`, their instances in the JSON files `train_list` and `val_list`",
+        choices=("voc", "demo", "folder", "coco"),
     )
     root: str = setting(
         "data/VOCdevkit/VOC2012",
         "folder with JPEGImages, ImageSets and Annotations, relative to where snakemake runs",
     )
     images: str | None = setting(
-        None, "of kind folder: the folder with the photographs, and with folders of them, if need be"
+        None,
+        "of kind folder: the folder with the photographs, and with folders of them, if need be; of kind "
+        "coco: the folder with the training pictures",
+    )
+    val_images: str | None = setting(
+        None, "of kind coco: the folder with the validation pictures; null: they are in `images`, too"
     )
     masks: str | None = setting(
         None,
@@ -67,13 +73,15 @@ class Dataset:
     train_list: str = setting(
         "trainaug",
         "training images: the name of a list in ImageSets/Segmentation, or the path of a .txt file "
-        "with one image id a line, relative to where snakemake runs",
+        "with one image id a line, relative to where snakemake runs. Of kind coco: the path of a JSON "
+        "file of instances",
     )
     val_list: str = setting("val", "images that the trained network is scored on; as train_list")
     classes: tuple[str, ...] = setting(
         tuple(VOC_CLASSES),
         "class names without background; their order gives the mask values 1, 2, …. Of kind folder: those "
-        "that the tags name, unless others than VOC's are given",
+        "that the tags name, and of kind coco all categories of train_list by their ids, unless others than "
+        "VOC's are given",
     )
     tags: str = setting(
         "auto",
@@ -82,7 +90,9 @@ class Dataset:
         "folder: a CSV file with the columns image and labels, semicolons between labels",
     )
     difficult: bool = setting(
-        True, "count a class as present when all of its objects are marked difficult (IRN does)"
+        True,
+        "count a class as present when all of its objects are marked difficult (IRN does), or, of kind coco, "
+        "are crowds",
     )
 
 

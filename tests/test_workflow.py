@@ -300,6 +300,7 @@ def test_rule_and_stage_names_agree():
         "ablation",
         "download",
         *("import_folder", "import_masks", "prepare_all", "export_folder"),
+        *("import_coco", "import_coco_masks"),
     }
     assert rules == STAGES | others
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet import folder, late, runs
+    from ecsnet import coco, folder, instances, late, runs
     from ecsnet.contents import folder_contents, folder_masks_contents, mask_contents, table_contents
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
@@ -42,8 +42,9 @@ STOP = runs.Stop()
 # (A prefix takes the place of Snakemake's own, so strict mode is named here.)
 shell.prefix("set -euo pipefail; trap '' INT TERM; ")
 
-CONFIG, PHOTOS = checked(folder.resolved, checked(parse_config, config))
-# As its user describes it, and as it lies there for all stages: photographs of one's own are laid out as VOC's.
+CONFIG, PHOTOS = checked(folder.resolved, checked(coco.resolved, checked(parse_config, config)))
+# As its user describes it, and as it lies there for all stages: photographs of one's own, and data sets in
+# COCO's layout, are laid out as VOC's.
 SOURCE = CONFIG.dataset
 CONFIG = dataclasses.replace(CONFIG, dataset=folder.laid_out(SOURCE, CONFIG.run))
 RESULTS = f"results/{CONFIG.run}"
@@ -84,7 +85,8 @@ CONFIGURATION = json.dumps(
 
 # A data set that a rule makes has stamps; any other is watched by its files' contents.
 FOLDER = SOURCE.kind == "folder"
-MADE = FOLDER or SOURCE.kind == "demo"
+COCO = SOURCE.kind == "coco"
+MADE = FOLDER or COCO or SOURCE.kind == "demo"
 PHOTOGRAPHS = json.dumps(dataclasses.asdict(SOURCE))
 
 
@@ -176,6 +178,19 @@ def contents_of_part(part):
         return ""
     ids = set(folder.split(PHOTOS, SOURCE)[part])
     return folder_contents(SOURCE, [photo for photo in PHOTOS if photo.id in ids])
+
+
+def coco_settings(part, **more):
+    """What of the section `dataset` shows in a part of a data set in COCO's layout."""
+    prefix = instances.part_of(SOURCE, part).prefix
+    return json.dumps({"classes": SOURCE.classes, "prefix": prefix, **more})
+
+
+def contents_of_coco(contents, stage, part):
+    """What makes a part in COCO's layout stale, as `contents_of_part`."""
+    if not COCO or (workflow.dryrun and not os.path.exists(f"{ROOT}/{stage}/{part}.csv")):
+        return ""
+    return contents(SOURCE, part)
 
 
 def contents_of_masks(masks, list_name):

@@ -62,10 +62,64 @@ rule import_masks:
         " --threads {threads} 2>&1 | tee {log}"
 
 
+# A part of a data set in COCO's layout, as `import_folder`. Where its instances are is not read.
+rule import_coco:
+    output:
+        f"{ROOT}/import_coco/{{part}}.csv",
+    log:
+        f"{LOGS}/import_coco/{{part}}.log",
+    benchmark:
+        f"{LOGS}/import_coco/{{part}}.benchmark.tsv"
+    wildcard_constraints:
+        part="|".join(instances.PARTS),
+    threads: 4
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(240),
+    params:
+        settings=lambda wildcards: coco_settings(
+            wildcards.part,
+            difficult=SOURCE.difficult,
+            images=instances.part_of(SOURCE, wildcards.part).images,
+        ),
+        files=lambda wildcards: contents_of_coco(coco.coco_contents, "import_coco", wildcards.part),
+        code=code("import_coco"),
+    shell:
+        "ecsnet import_coco --settings {PHOTOGRAPHS:q} --part {wildcards.part} --root {ROOT:q} --out {output}"
+        " --threads {threads} 2>&1 | tee {log}"
+
+
+# Its true masks, which scores alone depend on.
+rule import_coco_masks:
+    output:
+        f"{ROOT}/import_coco_masks/{{part}}.csv",
+    log:
+        f"{LOGS}/import_coco_masks/{{part}}.log",
+    benchmark:
+        f"{LOGS}/import_coco_masks/{{part}}.benchmark.tsv"
+    wildcard_constraints:
+        part="|".join(instances.PARTS),
+    threads: 4
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(240),
+    params:
+        settings=lambda wildcards: coco_settings(wildcards.part),
+        files=lambda wildcards: contents_of_coco(
+            coco.coco_masks_contents, "import_coco_masks", wildcards.part
+        ),
+        code=code("import_coco_masks"),
+    shell:
+        "ecsnet import_coco_masks --settings {PHOTOGRAPHS:q} --part {wildcards.part} --root {ROOT:q}"
+        " --out {output} --threads {threads} 2>&1 | tee {log}"
+
+
 def made_of(*parts):
     """What stands for the pictures and tags of a data set that a rule makes."""
     if FOLDER:
         return expand(rules.import_folder.output, part=parts)
+    if COCO:
+        return expand(rules.import_coco.output, part=parts)
     return rules.demo.output if MADE else []
 
 
@@ -199,11 +253,18 @@ MASKS = {
 }
 
 
+def masks_made(wildcards):
+    """What stands for the true masks of a data set that a rule makes."""
+    if COCO:
+        return expand(rules.import_coco_masks.output, part=MASKS[wildcards.part][0])
+    return rules.import_masks.output if FOLDER else []
+
+
 # Only scores and the supervised bound depend on this rule. It runs early all the same: a mask that is
 # missing is better known now than after the last training.
 rule check_masks:
     input:
-        rules.import_masks.output if FOLDER else [],
+        masks_made,
         images=lambda wildcards: f"{RESULTS}/prepare/{MASKS[wildcards.part][0]}.csv",
         classes=TRAIN["classes"],
     output:
