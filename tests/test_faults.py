@@ -71,6 +71,8 @@ LINES = {
     " --truth DATA/masks.csv --histories DATA/history.csv --scores DATA/score.json --out OUT/figures",
     "ablation": "--rows cam/0 --counts DATA/counts.npz --classes DATA/classes.txt --out OUT/ablation.csv"
     " --out-iou OUT/ablation_iou.csv",
+    "submission": "--images DATA/val.csv --classes DATA/classes.txt --predictions DATA/predict.csv"
+    " --out OUT/submission.tar.gz",
 }
 """A command for each stage; DATA is the folder of the fixture, OUT where the test wants the results."""
 
