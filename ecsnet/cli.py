@@ -92,6 +92,9 @@ ARGUMENTS = {
     "folder": Argument("folder of label images"),
     "out": Argument("file to write"),
     "history": Argument("table of losses to write"),
+    "log": Argument(
+        "the job's log; TensorBoard's files, where runtime asks for them, go to the folder of its name"
+    ),
     "kept": Argument("table of what was kept by class, to write"),
     "out_classes": Argument("class names to write"),
     "out_problems": Argument("table of problems to write"),
@@ -124,7 +127,7 @@ STAGES = {
     "train_cam": Stage(
         settings.TrainCam,
         "train the classifier on the tags",
-        "images classes root imagenet out history",
+        "images classes root imagenet out history log",
         True,
     ),
     "erase": Stage(
@@ -142,7 +145,7 @@ STAGES = {
     "train_ecs": Stage(
         settings.TrainEcs,
         "train ECS-Net on pictures and erased pictures",
-        "images root weights labels regions round out history",
+        "images root weights labels regions round out history log",
         True,
     ),
     "ecs_labels": Stage(
@@ -157,7 +160,7 @@ STAGES = {
     "train_segmenter": Stage(
         settings.TrainSegmenter,
         "train DeepLab on labels",
-        "images classes root labels label_root imagenet out history",
+        "images classes root labels label_root imagenet out history log",
         True,
     ),
     "predict": Stage(
@@ -198,6 +201,7 @@ OPTIONAL = {
     ("check_masks", "list_name"),
     ("train_cam", "imagenet"),
     ("train_segmenter", "imagenet"),
+    *((stage, "log") for stage in ("train_cam", "train_ecs", "train_segmenter")),
     ("summary", "scores"),
     ("figures", "ecs_labels"),
     ("figures", "truth"),

@@ -539,6 +539,11 @@ class Runtime:
     checkpoint_seconds: float = setting(
         300, "a training that is killed loses at most this much", low=0, high=86400
     )
+    tensorboard: bool = setting(
+        False,
+        "also write losses and learning rate of each training for TensorBoard, to logs/<run>/; needs the "
+        "package tensorboard",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

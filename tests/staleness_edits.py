@@ -262,6 +262,7 @@ EVERY_RUNTIME = {
     "inference_batch": 3,
     "precision": "float32",
     "checkpoint_seconds": 1,
+    "tensorboard": True,
 }
 
 EDITS = {

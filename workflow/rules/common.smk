@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet import folder, late, runs, testset
+    from ecsnet import curves, folder, late, runs, testset
     from ecsnet.contents import folder_contents, folder_masks_contents, mask_contents, table_contents
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
@@ -49,6 +49,7 @@ if workflow.modifier.path_modifier.prefix:
 shell.prefix("set -euo pipefail; [[ $BASH_EXECUTION_STRING != *'ecsnet '[a-z]* ]] || trap '' INT TERM; ")
 
 CONFIG, PHOTOS = checked(folder.resolved, checked(parse_config, config))
+checked(curves.require_package, CONFIG.runtime)
 # As its user describes it, and as it lies there for all stages: photographs of one's own are laid out as VOC's.
 SOURCE = CONFIG.dataset
 CONFIG = dataclasses.replace(CONFIG, dataset=folder.laid_out(SOURCE, CONFIG.run))

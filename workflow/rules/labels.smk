@@ -27,7 +27,7 @@ rule train_cam:
         "ecsnet train_cam --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {params.root:q} {params.imagenet} --out {output.weights} --history {output.history}"
         " --runtime {params.runtime:q} --threads {threads}"
-        " 2>&1 | tee {log}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule erase:
@@ -114,7 +114,7 @@ rule train_ecs:
         " --weights {input.weights} --labels {input.labels} --regions {input.regions}"
         " --round {wildcards.round} --out {output.weights} --history {output.history}"
         " --runtime {params.runtime:q} --threads {threads}"
-        " 2>&1 | tee {log}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule ecs_labels:

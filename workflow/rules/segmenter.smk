@@ -29,7 +29,7 @@ rule train_segmenter:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {params.root:q} --labels {input.labels} --label-root {params.folder} {params.imagenet}"
         " --out {output.weights} --history {output.history} --runtime {params.runtime:q} --threads {threads}"
-        " 2>&1 | tee {log}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule train_supervised:
@@ -59,7 +59,7 @@ rule train_supervised:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
         " --root {params.root:q} --labels {input.labels} --label-root {params.root:q} {params.imagenet}"
         " --out {output.weights} --history {output.history} --runtime {params.runtime:q} --threads {threads}"
-        " 2>&1 | tee {log}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule predict:
