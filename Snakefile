@@ -16,10 +16,8 @@ configfile: workflow.source_path("config/config.yaml")
 
 
 include: "workflow/rules/common.smk"
-
-
-scattergather:
-    shard=CONFIG.shards,
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/handlers.smk"
 
 
 wildcard_constraints:
@@ -38,7 +36,6 @@ include: "workflow/rules/results.smk"
 
 
 rule all:
-    default_target: True
     input:
         f"{RESULTS}/summary.csv",
         FIGURES,

@@ -83,11 +83,11 @@ ARGUMENTS = {
     "counts": Argument("pixel counts of images, by score", many=True),
     "tables": Argument("label tables of shards", many=True),
     "masks": Argument("folder of true masks under the data root", str),
-    "list_name": Argument("only the images of this list", str),
+    "list_name": Argument("only the images of this list; for prepare, the list of the split other", str),
     "what": Argument(
         "what is scored: cam, cam_refined, evidence, ecs_labels, filtered_labels, val, supervised", str
     ),
-    "split": Argument("train or val; for score, the name of the list that is scored", str),
+    "split": Argument("train, val or other; for score, the name of the list that is scored", str),
     "source": Argument("what is scored: shards or a label table", many=True),
     "name": Argument("timm's name of the network", str),
     "source_name": Argument("timm or package", str),
@@ -96,6 +96,9 @@ ARGUMENTS = {
     "folder": Argument("folder of label images"),
     "out": Argument("file to write"),
     "history": Argument("table of losses to write"),
+    "log": Argument(
+        "the job's log; TensorBoard's files, where runtime asks for them, go to the folder of its name"
+    ),
     "kept": Argument("table of what was kept by class; filter_labels writes it"),
     "out_classes": Argument("class names to write"),
     "out_problems": Argument("table of problems to write"),
@@ -126,13 +129,13 @@ STAGES = {
     "import_coco_masks": Stage(settings.Dataset, "lay out its true masks, for scores", "part root out"),
     "fetch_weights": Stage(None, "download or convert ImageNet weights", "name source_name out"),
     "prepare": Stage(
-        settings.Dataset, "check pictures and tags, list them", "split out out_problems out_classes"
+        settings.Dataset, "check pictures and tags, list them", "split list_name out out_problems out_classes"
     ),
     "check_masks": Stage(None, "check true masks, list them", "images classes root masks list_name out"),
     "train_cam": Stage(
         settings.TrainCam,
         "train the classifier on the tags",
-        "images classes root imagenet out history",
+        "images classes root imagenet out history log",
         True,
     ),
     "erase": Stage(
@@ -150,7 +153,7 @@ STAGES = {
     "train_ecs": Stage(
         settings.TrainEcs,
         "train ECS-Net on pictures and erased pictures",
-        "images root weights labels regions round out history",
+        "images root weights labels regions round out history log",
         True,
     ),
     "ecs_labels": Stage(
@@ -165,7 +168,7 @@ STAGES = {
     "train_segmenter": Stage(
         settings.TrainSegmenter,
         "train DeepLab on labels",
-        "images classes root labels label_root imagenet out history",
+        "images classes root labels label_root imagenet out history log",
         True,
     ),
     "predict": Stage(
@@ -196,16 +199,23 @@ STAGES = {
         "compare the steps of the method, with intervals",
         "rows counts classes out out_iou",
     ),
+    "submission": Stage(
+        settings.Submission,
+        "pack predictions for VOC's test server",
+        "images classes predictions out",
+    ),
 }
 
 SINGLE = {("train_segmenter", "labels"), ("ecs_labels", "evidence"), ("ecs_labels", "regions")}
 """Arguments that are lists elsewhere, but one file for this stage."""
 
 OPTIONAL = {
+    ("prepare", "list_name"),
     ("prepare", "out_classes"),
     ("check_masks", "list_name"),
     ("train_cam", "imagenet"),
     ("train_segmenter", "imagenet"),
+    *((stage, "log") for stage in ("train_cam", "train_ecs", "train_segmenter")),
     ("summary", "scores"),
     ("figures", "ecs_labels"),
     ("figures", "truth"),

@@ -33,6 +33,7 @@ def run(
     out: Path,
     out_problems: Path,
     out_classes: Path | None = None,
+    list_name: str | None = None,
     threads: int = 1,
 ) -> None:
     """Read and check a list, its pictures and tags, and write them as a table.
@@ -42,21 +43,23 @@ def run(
 
     Args:
         settings: the data set.
-        split: train or val: which of its lists; or all, the list of that name. Tags of other than training
-            images are never used, only shown: mistakes in them do not matter.
+        split: train or val: which of its lists; or other. Tags of other than training images are never used,
+            only shown: mistakes in them do not matter.
         out: the table, written only if there is no error (see `ecsnet.tables`).
         out_problems: table severity,where,problem,remedy of all errors and warnings; always written.
         out_classes: the class names; likewise.
+        list_name: of the split `other`, its list.
         threads: pictures decoded at a time.
 
     Raises:
         UserError: with one line for each error; `split` is none of them.
     """
     problems: list[Problem] = []
-    records = _read(settings, split, threads, problems)
+    name = _list_of(settings, split, list_name)
+    records = _read(settings, split, name, threads, problems)
     errors = [str(problem) for problem in problems if problem.severity == "error"]
     if not errors:
-        problems += _warnings(settings, split, records)
+        problems += _warnings(settings, split, name, records)
     _write_problems(out_problems, problems)
     mistakes = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
     raise_problems(errors, f"The data set has {mistakes} (the whole list is in {out_problems}):")
@@ -66,24 +69,28 @@ def run(
     write_images(out, records, classes)
     for problem in problems:
         print(f"warning: {problem}")
-    print(_summary(settings, split, records, len(problems)))
+    print(_summary(settings, split, name, records, len(problems)))
 
 
-def _list_of(settings: Dataset, split: str) -> str:
-    lists = {"train": settings.train_list, "val": settings.val_list, "all": "all"}
+def _list_of(settings: Dataset, split: str, list_name: str | None = None) -> str:
+    lists = {"train": settings.train_list, "val": settings.val_list, "other": list_name}
     if split not in lists:
-        raise UserError(f"split {split!r}: expected train, val or all")
-    return lists[split]
+        raise UserError(f"split {split!r}: expected train, val or other")
+    name = lists[split]
+    if name is None:
+        raise UserError("split 'other': name its list with --list-name")
+    return name
 
 
-def _read(settings: Dataset, split: str, threads: int, problems: list[Problem]) -> list[ImageRecord]:
+def _read(
+    settings: Dataset, split: str, name: str, threads: int, problems: list[Problem]
+) -> list[ImageRecord]:
     """Records of the images that are in order."""
     root = Path(settings.root)
     if not os.path.isdir(root):  # unlike Path.is_dir, false for names that are too long
         remedy = "unpack the data there, or set dataset.root to the folder with JPEGImages and ImageSets"
         problems.append(Problem("dataset.root", f"there is no folder {root}", remedy))
         return []
-    name = _list_of(settings, split)
     ids = scan_list(root, name, problems)
     files = _choose_files(root, list_path(root, name), ids, problems)
     pictures = _decode_all(root, files, threads, problems)
@@ -164,7 +171,7 @@ def read_picture(root: Path, image: str) -> Picture:
     return Picture(image, picture.width, picture.height, fingerprint(content))
 
 
-def _warnings(settings: Dataset, split: str, records: list[ImageRecord]) -> list[Problem]:
+def _warnings(settings: Dataset, split: str, name: str, records: list[ImageRecord]) -> list[Problem]:
     result = []
     for number, count in _tag_counts(settings, records).items() if split == "train" else ():
         if not count:
@@ -177,8 +184,9 @@ def _warnings(settings: Dataset, split: str, records: list[ImageRecord]) -> list
     if twins:
         problem = f"{twins} are one name where case is not told apart (macOS, Windows)"
         remedy = "rename one, or one's label images overwrite the other's there"
-        result.append(Problem(f"dataset.{split}_list", problem, remedy, "warning"))
-    if split == "all":
+        where = f"the list {name}" if split == "other" else f"dataset.{split}_list"
+        result.append(Problem(where, problem, remedy, "warning"))
+    if split == "other":
         return result
     other = "val" if split == "train" else "train"
     # the other list alone is read, and only to warn: it changes nothing in this table
@@ -216,9 +224,9 @@ def _write_problems(path: Path, problems: list[Problem]) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def _summary(settings: Dataset, split: str, records: list[ImageRecord], count: int) -> str:
+def _summary(settings: Dataset, split: str, name: str, records: list[ImageRecord], count: int) -> str:
     if split != "train":
-        kind = "validation images" if split == "val" else "images in all"
+        kind = "validation images" if split == "val" else f"images of the list {name}"
         return f"prepare: {len(records)} {kind}; warnings: {count}"
     counts = _tag_counts(settings, records)
     low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)

@@ -512,6 +512,22 @@ class Ablation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Submission:
+    """`snakemake submission`: the archive for the test server of PASCAL VOC 2012."""
+
+    test_list: str = setting(
+        "test",
+        "images that are predicted for it: the name of a list in ImageSets/Segmentation, or the path of a "
+        ".txt file; their pictures are in JPEGImages",
+    )
+    competition: str = setting(
+        "comp6",
+        "comp6: trained on anything but VOC's test images. comp5: on VOC's trainval alone",
+        choices=("comp5", "comp6"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runtime:
     """How to run: a change here reruns nothing. Results are the same up to rounding."""
 
@@ -543,6 +559,11 @@ class Runtime:
     checkpoint_seconds: float = setting(
         300, "a training that is killed loses at most this much", low=0, high=86400
     )
+    tensorboard: bool = setting(
+        False,
+        "also write losses and learning rate of each training for TensorBoard, to logs/<run>/; needs the "
+        "package tensorboard",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -573,6 +594,7 @@ class Config:
     supervised: Supervised = setting(Supervised, "the fully supervised bound")
     figures: Figures = setting(Figures, "10. pictures of the run")
     ablation: Ablation = setting(Ablation, "11. what each step is worth, on demand")
+    submission: Submission = setting(Submission, "12. the archive for VOC's test server, on demand")
     runtime: Runtime = setting(Runtime, "how to run; changes no result")
 
 

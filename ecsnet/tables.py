@@ -127,6 +127,17 @@ class LabelTable:
         """One label map, uint8 [H, W].
 
         Raises:
+            UserError: as `content`; or the file is no label map.
+        """
+        try:
+            return decode_mask(self.content(image_id))
+        except PictureError as error:
+            raise UserError(f"{self.path(image_id)}: {error}") from None
+
+    def content(self, image_id: str) -> bytes:
+        """The bytes of one label map's file.
+
+        Raises:
             UserError: the file is gone, unreadable, or another one than when the table was written.
         """
         path, wanted = self.path(image_id), self._records[image_id].fingerprint
@@ -137,10 +148,7 @@ class LabelTable:
             raise UserError(f"{path}: {error.strerror}, but {self._table} lists it; {remedy}") from None
         if content is None:
             raise UserError(f"{path}: was changed after the stage wrote {self._table}; {remedy}")
-        try:
-            return decode_mask(content)
-        except PictureError as error:
-            raise UserError(f"{path}: {error}") from None
+        return content
 
 
 def read_classes(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ def run(
     history: Path,
     runtime: Runtime,
     threads: int,
+    log: Path | None = None,
 ) -> None:
     """Train on the tags of all images of the table and write the classifier.
 
@@ -33,7 +34,8 @@ def run(
     network = new_network(lambda: Classifier(settings.backbone, names), settings.seed, imagenet)
     crops = RandomCrops(records, root, settings, network.features.mean, len(names))
     inputs = [images, classes, *([imagenet] if imagenet else [])]
-    train(Job("train_cam", network, crops, loss, settings, runtime, threads, inputs, out, history))
+    job = Job("train_cam", network, crops, loss, settings, runtime, threads, inputs, out, history, log)
+    train(job)
 
 
 def loss(network: Classifier, batch: Batch) -> dict[str, Tensor]:

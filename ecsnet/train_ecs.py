@@ -30,6 +30,7 @@ def run(
     history: Path,
     runtime: Runtime,
     threads: int,
+    log: Path | None = None,
 ) -> None:
     """Train ECS-Net and write it.
 
@@ -52,7 +53,8 @@ def run(
 
     crops = RandomCrops(records, root, settings, network.features.mean, len(network.spec["classes"]), maps)
     inputs = [images, weights, *labels, *regions]
-    train(Job("train_ecs", network, crops, loss, settings, runtime, threads, inputs, out, history))
+    job = Job("train_ecs", network, crops, loss, settings, runtime, threads, inputs, out, history, log)
+    train(job)
 
 
 def start_network(settings: TrainEcs, weights: Path, round: int) -> EcsNet:

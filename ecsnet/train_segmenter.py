@@ -28,6 +28,7 @@ def run(
     history: Path,
     runtime: Runtime,
     threads: int,
+    log: Path | None = None,
 ) -> None:
     """Train on every image of the table `images` that the table `labels` has a label for.
 
@@ -56,7 +57,8 @@ def run(
 
     crops = RandomCrops(records, root, settings, network.features.mean, len(names), maps)
     inputs = [images, classes, labels, *([imagenet] if imagenet else [])]
-    train(Job("train_segmenter", network, crops, loss, settings, runtime, threads, inputs, out, history))
+    job = Job("train_segmenter", network, crops, loss, settings, runtime, threads, inputs, out, history, log)
+    train(job)
 
 
 def read_label(table: LabelTable, record: ImageRecord, num_classes: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from . import parallel, stopping
+from .curves import Curves
 from .device import autocast, choose_device, half_type
 from .errors import UserError
 from .images import RandomCrops
@@ -40,6 +41,7 @@ class Job:
         inputs: files that the result depends on; a resume file of others is not used.
         out: weights file; the resume file lies beside it.
         history: table of losses.
+        log: log of the job; None: without one.
     """
 
     stage: str
@@ -52,6 +54,7 @@ class Job:
     inputs: list[Path]
     out: Path
     history: Path
+    log: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -67,11 +70,13 @@ def train(job: Job) -> None:
     device, learner = start(job)
     keeper = ResumeFile(job)
     state = keeper.load(learner)
+    curves = Curves(job.runtime, job.log or job.history, parallel.rank() == 0)
     progress = Progress(job.stage, job.steps, "steps", state.step)
     with stopping.deferred():
         for batch in batches(job, state.step, device):
             losses = learner.step(state.step, batch)
             _record(job, state, losses, learner.rate)
+            curves.show(state.rows)
             if parallel.rank() == 0:
                 progress.step(note=f"loss {state.rows[-1]['loss']:.3f}" if state.rows else "")
             stop, due = parallel.any_of(stopping.asked(), keeper.is_due(state))

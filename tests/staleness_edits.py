@@ -262,6 +262,7 @@ EVERY_RUNTIME = {
     "inference_batch": 3,
     "precision": "float32",
     "checkpoint_seconds": 1,
+    "tensorboard": True,
 }
 
 EDITS = {
@@ -307,6 +308,9 @@ EDITS = {
     "`figures.panels` and `figures.columns` swapped": swapped("figures", "panels", "columns"),
     "`ablation.rows`, `ablation.seeds` and `ablation.resamples` changed": setting(
         "ablation", {"rows": ["cam"], "seeds": [0, 3], "resamples": 50}
+    ),
+    "`submission.test_list` and `submission.competition` changed": setting(
+        "submission", {"test_list": "val", "competition": "comp5"}
     ),
     "every key of `runtime` changed": setting("runtime", EVERY_RUNTIME),
     "comments and blank lines": rewritten(commented),

@@ -83,6 +83,8 @@ LINES = {
     " --scores DATA/score.json --pictures DATA/figures/iou.png --logs DATA --out OUT/overview.html",
     "ablation": "--rows cam/0 --counts DATA/counts.npz --classes DATA/classes.txt --out OUT/ablation.csv"
     " --out-iou OUT/ablation_iou.csv",
+    "submission": "--images DATA/val.csv --classes DATA/classes.txt --predictions DATA/predict.csv"
+    " --out OUT/submission.tar.gz",
 }
 """A command for each stage; DATA is the folder of the fixture, OUT where the test wants the results."""
 

@@ -22,6 +22,7 @@ from voc_folder import (
 )
 from voc_folder import run_prepare as run
 
+from ecsnet import prepare
 from ecsnet.errors import UserError
 from ecsnet.settings import Dataset
 from ecsnet.store import fingerprint
@@ -145,8 +146,23 @@ def test_two_pictures_of_one_id(data, out):
 
 
 def test_another_split_is_refused(data, out):
-    with pytest.raises(UserError, match="split 'test': expected train, val or all"):
+    with pytest.raises(UserError, match="split 'test': expected train, val or other"):
         run(data, out, "test")
+    with pytest.raises(UserError, match="split 'other': name its list with --list-name"):
+        run(data, out, "other")
+
+
+def test_images_of_any_list_are_prepared_without_tags(data, out, capsys):
+    root = Path(data.root)
+    write_list(root, "test", "x1\na1\n")
+    write_picture(root / "JPEGImages" / "x1.jpg", size=(20, 10))
+    prepare.run(
+        data, split="other", list_name="test", out=out / "test.csv", out_problems=out / "test_problems.csv"
+    )
+    first, second = read_images(out / "test.csv", list(data.classes))
+    assert (first.id, first.width, first.height, first.tags) == ("x1", 20, 10, ())
+    assert (second.id, second.tags) == ("a1", (1,))
+    assert capsys.readouterr().out == "prepare: 2 images of the list test; warnings: 0\n"
 
 
 def test_all_mistakes_come_at_once(data, out):

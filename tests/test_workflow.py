@@ -1,10 +1,12 @@
 """The real Snakefile on a very small generated data set: every stage, as its user runs it."""
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY
+from PIL import Image
+from torchvision.datasets import VOCSegmentation
 
 from ecsnet.overview import PICTURES
 from ecsnet.palette import read_mask
@@ -127,6 +131,38 @@ def test_labels_and_predictions_are_palette_pngs_of_every_image(finished):
         assert set(values) <= {*range(len(DEMO_CLASSES) + 1), 255}
 
 
+RECIPE = re.search(r"```bash\n(.*?)```", (REPOSITORY / "docs/ecosystem.md").read_text(), re.DOTALL)[1]
+# as mmsegmentation's PascalVOCDataset shows background and VOC's classes
+COLORS = [
+    (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
+    (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128),
+    (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("labels", "name"), [("filter_labels", "train"), ("predict", "val")])
+def test_other_readers_read_label_images(finished, labels, name, tmp_path):
+    """By the recipe of docs/ecosystem.md."""
+    folder, _ = finished
+    first, rest = RECIPE.split("\n", 1)
+    assert first == "run=results/voc root=data/VOCdevkit/VOC2012 labels=filter_labels list=train"
+    given = f"run={folder}/results/tiny root={folder}/resources/demo labels={labels} list={name}\n"
+    subprocess.run(["bash", "-euc", given + rest], cwd=tmp_path, check=True)
+    table = pd.read_csv(folder / f"results/tiny/{labels}.csv", na_filter=False)
+    kept = list(table.id[table.dropped == ""])
+    data = VOCSegmentation(tmp_path / f"voc_{labels}", year="2012", image_set=name)
+    assert len(data) == len(kept) > 0
+    for (picture, mask), image_id in zip(data, kept, strict=True):
+        assert (picture.mode, mask.mode, mask.size) == ("RGB", "P", picture.size)
+        assert mask.getpalette()[: 3 * len(COLORS)] == [value for color in COLORS for value in color]
+        # what mmsegmentation's LoadAnnotations does: Pillow's pixels as they are, squeezed to bytes
+        path = tmp_path / f"voc_{labels}/VOCdevkit/VOC2012/SegmentationClass/{image_id}.png"
+        values = np.array(Image.open(io.BytesIO(path.read_bytes()))).squeeze().astype(np.uint8)
+        assert np.array_equal(values, read_mask(folder / f"results/tiny/{labels}/{image_id}.png"))
+        assert values.shape == picture.size[::-1]
+        assert set(np.unique(values)) <= {*range(len(DEMO_CLASSES) + 1), *([255] if name == "train" else [])}
+
+
 def test_pictures_are_there(finished):
     folder, _ = finished
     names = {path.name for path in (folder / "results/tiny/figures").glob("*.png")}
@@ -228,6 +264,28 @@ def test_no_stage_before_scoring_reads_a_mask(finished, tmp_path):
     assert "SegmentationClass" in result.stdout
 
 
+SUBMISSION = {"prepare_submission", "predict_submission", "gather_submission", "submission"}
+
+
+def test_a_submission_trains_nothing_and_is_stale_with_the_network(finished):
+    folder, _ = finished
+    result = snakemake(folder, "submission", "-n")
+    assert result.returncode == 1
+    assert "submission.test_list: test, but the demo has the lists train and val alone" in result.stdout
+    config = changed("submission", test_list="val")
+    result = snakemake(folder, "submission", config=config)
+    assert result.returncode == 0, result.stdout
+    assert set(re.findall(r"^(?:local)?rule (\w+):$", result.stdout, re.MULTILINE)) == SUBMISSION
+    assert "4 predictions in results/tiny/submission.tar.gz, read back and found right" in result.stdout
+    with tarfile.open(folder / "results/tiny/submission.tar.gz") as tar:
+        found = {Path(member.name).name: tar.extractfile(member).read() for member in tar}
+    # of the validation list, the run's own predictions
+    assert found == {path.name: path.read_bytes() for path in (folder / "results/tiny/predict").glob("*.png")}
+    assert planned(folder, config) == planned(folder, config, ["submission"]) == set()
+    other = {**config, "train_segmenter": {**CONFIG["train_segmenter"], "learning_rate": 0.02}}
+    assert planned(folder, other, ["submission"]) == {"train_segmenter", *SUBMISSION - {"prepare_submission"}}
+
+
 def test_captions_exist():
     for path in [REPOSITORY / "Snakefile", *(REPOSITORY / "workflow" / "rules").glob("*.smk")]:
         for name in re.findall(r'(?:caption=|^report: )"(.+\.rst)"', path.read_text(), re.MULTILINE):
@@ -301,6 +359,7 @@ def test_rule_and_stage_names_agree():
         "download",
         *("import_folder", "import_masks", "prepare_all", "export_folder"),
         *("import_coco", "import_coco_masks"),
+        *SUBMISSION,
     }
     assert rules == STAGES | others
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from ecsnet import coco, folder, instances, late, runs
+    from ecsnet import coco, curves, folder, instances, late, runs, testset
     from ecsnet.contents import folder_contents, folder_masks_contents, mask_contents, table_contents
     from ecsnet.digest import code_digest
     from ecsnet.errors import UserError
@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 # The `ecsnet` command of this Python, also where its environment is not activated.
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
 
 
 def checked(function, *arguments, **named):
@@ -38,11 +38,18 @@ def checked(function, *arguments, **named):
 
 
 STOP = runs.Stop()
+# Another workflow may use this one as a module; what is the whole run's affair is then left to that one.
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+if workflow.modifier.path_modifier.prefix:
+    raise WorkflowError("a module of ecsnet takes no prefix; its setting `run` names its folders")
+
 # A signal to the whole group must not end `tee` before the stage that has something to say.
-# (A prefix takes the place of Snakemake's own, so strict mode is named here.)
-shell.prefix("set -euo pipefail; trap '' INT TERM; ")
+# (A prefix takes the place of Snakemake's own, so strict mode is named here. It is before the commands of all
+# rules, and only those of stages are meant: the pattern is of what stands after it.)
+shell.prefix("set -euo pipefail; [[ $BASH_EXECUTION_STRING != *'ecsnet '[a-z]* ]] || trap '' INT TERM; ")
 
 CONFIG, PHOTOS = checked(folder.resolved, checked(coco.resolved, checked(parse_config, config)))
+checked(curves.require_package, CONFIG.runtime)
 # As its user describes it, and as it lies there for all stages: photographs of one's own, and data sets in
 # COCO's layout, are laid out as VOC's.
 SOURCE = CONFIG.dataset
@@ -64,17 +71,20 @@ if "gpu" in workflow.global_resources and workflow.global_resources["gpu"].value
 if workflow.is_main_process:
     checked(runs.require_folders, [RESULTS, LOGS, ".snakemake"])
     runs.warn_without_records(RESULTS)
+if workflow.is_main_process and not IS_MODULE:  # a lock may be of a run without this module
     checked(runs.begin, submits=workflow.nodes is not None)
 
 
-def wait_for_late_files():
-    """Have what Snakemake does not wait for waited for as long; only when jobs start is it known how long."""
-    seconds = workflow.execution_settings.latency_wait
-    os.environ[late.VARIABLE] = str(seconds)
-    runs.wait_for_logs(workflow.scheduler._executor, seconds)
+def aside(value):
+    """A param that makes nothing stale: where things are, and how to run, changes no result.
+
+    What a function of params makes of the output, or could, Snakemake takes for derived from it, and does not
+    compare. (Nor may a command name a variable from here: in a module it would be unknown.)
+    """
+    return lambda wildcards, output: value
 
 
-# In shell lines, but never in params: none of them changes a result.
+# In params by `aside` alone.
 ROOT = CONFIG.dataset.root
 DATASET = section_json(CONFIG, "dataset")
 DOWNLOAD = section_json(CONFIG, "download")
@@ -108,27 +118,6 @@ def section(name):
     return lambda wildcards: VARIANTS.settings(wildcards.get("variant", ""), name)
 
 
-def made_by(stage, pattern):
-    """Input: a result of a stage, in the folder of the variant that makes it for this one."""
-    return lambda wildcards: made_for(wildcards, stage, pattern)
-
-
-def shards_by(stage, pattern):
-    """Input: all shards of a stage, as in `made_by`."""
-    return lambda wildcards: shards_for(wildcards, stage, pattern)
-
-
-def made_for(wildcards, stage, pattern, **values):
-    """A file by its pattern; without a round, that of the last one."""
-    values = {"round": CONFIG.rounds, **dict(wildcards.items()), **values}
-    owner = VARIANTS.owner(values["variant"], stage, int(values["round"]))
-    return str(pattern).format(**{**values, "variant": owner})
-
-
-def shards_for(wildcards, stage, pattern, **values):
-    return gather.shard(made_for(wildcards, stage, pattern, scatteritem="{scatteritem}", **values))
-
-
 def download_settings():
     """What of the section `download` shows in what it leaves: from where it came, and how, does not."""
     download = CONFIG.download
@@ -136,19 +125,12 @@ def download_settings():
     return json.dumps(settings)
 
 
-def require_voc_root(wildcards):
-    """No input, but a last look before VOC is fetched: has it a place to go to?"""
-    if MADE:
-        raise WorkflowError(
-            f"dataset.kind: {SOURCE.kind}, but `download` is for VOC 2012; set it to voc, with a root of its own"
-        )
-    checked(runs.require_folders, [ROOT])
-    return []
-
-
-def list_of_split(split):
-    """The name of a list of images: train, val, or all of one's own photographs."""
-    return {"train": CONFIG.dataset.train_list, "val": CONFIG.dataset.val_list, "all": "all"}[split]
+LISTS = {
+    "train": CONFIG.dataset.train_list,
+    "val": CONFIG.dataset.val_list,
+    "all": "all",  # of one's own photographs
+    "submission": CONFIG.submission.test_list,
+}
 
 
 def table_settings(split):
@@ -156,7 +138,7 @@ def table_settings(split):
     dataset = CONFIG.dataset
     settings = {"classes": dataset.classes, "difficult": dataset.difficult}
     if MADE:  # its lists and tags may not be there yet
-        settings |= {"tags": dataset.tags, "list": list_of_split(split)}
+        settings |= {"tags": dataset.tags, "list": LISTS[split]}
     else:
         settings |= {"tags": tag_source(dataset)}
     return json.dumps(settings)
@@ -169,7 +151,7 @@ def contents_of(split):
     """
     if MADE or (workflow.dryrun and not os.path.exists(f"{RESULTS}/prepare/{split}.csv")):
         return ""
-    return table_contents(CONFIG.dataset, list_of_split(split))
+    return table_contents(CONFIG.dataset, LISTS[split])
 
 
 def contents_of_part(part):
@@ -198,17 +180,6 @@ def contents_of_masks(masks, list_name):
     return "" if MADE else mask_contents(CONFIG.dataset, masks, list_name)
 
 
-def masks_to_check(part):
-    """The folder of true masks that scores need."""
-    masks = MASKS[part][1]
-    if masks is None:
-        raise WorkflowError(
-            f"there are no true masks ({part}), so there is nothing to score with; set score.train_masks and "
-            "score.val_masks, or for a folder of your own dataset.masks"
-        )
-    return masks
-
-
 def growing(amount):
     """A resource that grows with each attempt, for where jobs that failed are retried (`retries` of a profile)."""
     return lambda wildcards, attempt: attempt * amount
@@ -217,20 +188,6 @@ def growing(amount):
 def code(stage):
     """Digests of the modules of a stage: Snakemake does not look into what a command imports."""
     return code_digest(stage)
-
-
-def weights_of(backbone):
-    """The file with a backbone's ImageNet weights; nothing where it starts from random ones."""
-    if backbone.weights == "none":
-        return []
-    if backbone.weights in ("timm", "package"):
-        return f"resources/weights/{backbone.name}-{backbone.weights}.safetensors"
-    if not os.path.isfile(backbone.weights):  # Path.is_file fails on names that are too long
-        raise WorkflowError(
-            f"backbone.weights of {backbone.name}: there is no file {backbone.weights} (relative to where "
-            "snakemake runs); give timm, package, none, or the path of a .safetensors file"
-        )
-    return backbone.weights
 
 
 def imagenet_option(files):

@@ -13,8 +13,9 @@ rule demo:
     params:
         settings=section("demo"),
         code=code("demo"),
+        root=aside(ROOT),
     shell:
-        "ecsnet demo --settings {params.settings:q} --root {ROOT:q} --out {output:q} 2>&1 | tee {log}"
+        "ecsnet demo --settings {params.settings:q} --root {params.root:q} --out {output:q} 2>&1 | tee {log}"
 
 
 # A part of one's own photographs; the table is its only declared output, for the reason that the demo's stamp is.
@@ -36,8 +37,10 @@ rule import_folder:
         settings=json.dumps({"longest_side": SOURCE.longest_side, "images": SOURCE.images}),
         files=lambda wildcards: contents_of_part(wildcards.part),
         code=code("import_folder"),
+        root=aside(ROOT),
+        photographs=aside(PHOTOGRAPHS),
     shell:
-        "ecsnet import_folder --settings {PHOTOGRAPHS:q} --part {wildcards.part} --root {ROOT:q} --out {output}"
+        "ecsnet import_folder --settings {params.photographs:q} --part {wildcards.part} --root {params.root:q} --out {output}"
         " --threads {threads} 2>&1 | tee {log}"
 
 
@@ -57,8 +60,10 @@ rule import_masks:
         settings=json.dumps({"longest_side": SOURCE.longest_side, "classes": len(SOURCE.classes)}),
         files=lambda wildcards: folder_masks_contents(SOURCE, PHOTOS),
         code=code("import_masks"),
+        root=aside(ROOT),
+        photographs=aside(PHOTOGRAPHS),
     shell:
-        "ecsnet import_masks --settings {PHOTOGRAPHS:q} --root {ROOT:q} --out {output}"
+        "ecsnet import_masks --settings {params.photographs:q} --root {params.root:q} --out {output}"
         " --threads {threads} 2>&1 | tee {log}"
 
 
@@ -84,8 +89,10 @@ rule import_coco:
         ),
         files=lambda wildcards: contents_of_coco(coco.coco_contents, "import_coco", wildcards.part),
         code=code("import_coco"),
+        root=aside(ROOT),
+        photographs=aside(PHOTOGRAPHS),
     shell:
-        "ecsnet import_coco --settings {PHOTOGRAPHS:q} --part {wildcards.part} --root {ROOT:q} --out {output}"
+        "ecsnet import_coco --settings {params.photographs:q} --part {wildcards.part} --root {params.root:q} --out {output}"
         " --threads {threads} 2>&1 | tee {log}"
 
 
@@ -109,18 +116,11 @@ rule import_coco_masks:
             coco.coco_masks_contents, "import_coco_masks", wildcards.part
         ),
         code=code("import_coco_masks"),
+        root=aside(ROOT),
+        photographs=aside(PHOTOGRAPHS),
     shell:
-        "ecsnet import_coco_masks --settings {PHOTOGRAPHS:q} --part {wildcards.part} --root {ROOT:q}"
+        "ecsnet import_coco_masks --settings {params.photographs:q} --part {wildcards.part} --root {params.root:q}"
         " --out {output} --threads {threads} 2>&1 | tee {log}"
-
-
-def made_of(*parts):
-    """What stands for the pictures and tags of a data set that a rule makes."""
-    if FOLDER:
-        return expand(rules.import_folder.output, part=parts)
-    if COCO:
-        return expand(rules.import_coco.output, part=parts)
-    return rules.demo.output if MADE else []
 
 
 # Only when asked for. Its stamp is its only declared output, for the reason that the demo's is. No retries of
@@ -139,8 +139,10 @@ rule download:
     params:
         settings=download_settings(),
         code=code("download"),
+        root=aside(ROOT),
+        download=aside(DOWNLOAD),
     shell:
-        "ecsnet download --settings {DOWNLOAD:q} --root {ROOT:q} --out {output:q} 2>&1 | tee {log}"
+        "ecsnet download --settings {params.download:q} --root {params.root:q} --out {output:q} 2>&1 | tee {log}"
 
 
 rule fetch_weights:
@@ -187,8 +189,9 @@ rule prepare_train:
         settings=table_settings("train"),
         code=code("prepare"),
         files=lambda wildcards: contents_of("train"),
+        dataset=aside(DATASET),
     shell:
-        "ecsnet prepare --settings {DATASET:q} --split train --out {output.table} --out-classes {output.classes}"
+        "ecsnet prepare --settings {params.dataset:q} --split train --out {output.table} --out-classes {output.classes}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
 
 
@@ -211,8 +214,10 @@ rule prepare_val:
         code=code("prepare"),
         files=lambda wildcards: contents_of("val"),
         split="val",
+        only="",
+        dataset=aside(DATASET),
     shell:
-        "ecsnet prepare --settings {DATASET:q} --split {params.split} --out {output}"
+        "ecsnet prepare --settings {params.dataset:q} --split {params.split} {params.only} --out {output}"
         " --out-problems {log.problems} --threads {threads} 2>&1 | tee {log.text}"
 
 
@@ -231,7 +236,29 @@ use rule prepare_val as prepare_all with:
         settings=table_settings("all"),
         code=code("prepare"),
         files=lambda wildcards: contents_of("all"),
-        split="all",
+        split="other",
+        only=list_option("all"),
+        dataset=aside(DATASET),
+
+
+# The test images of a submission, which have no tags.
+use rule prepare_val as prepare_submission with:
+    input:
+        require_test_images,
+    output:
+        f"{RESULTS}/prepare/submission.csv",
+    log:
+        problems=f"{RESULTS}/prepare/submission_problems.csv",
+        text=f"{LOGS}/prepare/submission.log",
+    benchmark:
+        f"{LOGS}/prepare/submission.benchmark.tsv"
+    params:
+        settings=table_settings("submission"),
+        code=code("prepare"),
+        files=lambda wildcards: contents_of("submission"),
+        split="other",
+        only=list_option(CONFIG.submission.test_list),
+        dataset=aside(DATASET),
 
 
 # A target: the tables alone.
@@ -285,6 +312,7 @@ rule check_masks:
         only=lambda wildcards: list_option(MASKS[wildcards.part][2]),
         files=lambda wildcards: contents_of_masks(*MASKS[wildcards.part][1:]),
         code=code("check_masks"),
+        root=aside(ROOT),
     shell:
-        "ecsnet check_masks --images {input.images} --classes {input.classes} --root {ROOT:q}"
+        "ecsnet check_masks --images {input.images} --classes {input.classes} --root {params.root:q}"
         " --masks {params.masks:q} {params.only} --out {output} --threads {threads} 2>&1 | tee {log}"

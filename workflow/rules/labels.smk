@@ -21,10 +21,13 @@ rule train_cam:
         settings=section("train_cam"),
         code=code("train_cam"),
         imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
         "ecsnet train_cam --settings {params.settings:q} --images {input.images} --classes {input.classes}"
-        " --root {ROOT:q} {params.imagenet} --out {output.weights} --history {output.history}"
-        " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
+        " --root {params.root:q} {params.imagenet} --out {output.weights} --history {output.history}"
+        " --runtime {params.runtime:q} --threads {threads}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule erase:
@@ -45,10 +48,12 @@ rule erase:
     params:
         settings=section("erase"),
         code=code("erase"),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
-        "ecsnet erase --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
+        "ecsnet erase --settings {params.settings:q} --images {input.images} --root {params.root:q}"
         " --weights {input.weights} --shard {wildcards.scatteritem} --out {output}"
-        " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
+        " --runtime {params.runtime:q} --threads {threads} 2>&1 | tee {log}"
 
 
 rule evidence:
@@ -70,28 +75,16 @@ rule evidence:
     params:
         settings=section("evidence"),
         code=code("evidence"),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
         "ecsnet evidence --settings {params.settings:q} --images {input.images} --classes {input.classes}"
-        " --root {ROOT:q} --weights {input.weights} --maps {input.maps} --shard {wildcards.scatteritem} --out {output}"
-        " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
+        " --root {params.root:q} --weights {input.weights} --maps {input.maps} --shard {wildcards.scatteritem} --out {output}"
+        " --runtime {params.runtime:q} --threads {threads} 2>&1 | tee {log}"
 
 
 ECS_WEIGHTS = f"{RESULTS}{{variant}}/train_ecs/round{{round}}/weights.safetensors"
 ECS_LABELS = f"{RESULTS}{{variant}}/ecs_labels/round{{round}}/{{scatteritem}}.npz"
-
-
-def start_of_round(wildcards):
-    """The network that a round starts from, and the labels that it learns from."""
-    before = int(wildcards.round) - 1
-    if before == 0:
-        return {
-            "weights": made_for(wildcards, "train_cam", rules.train_cam.output.weights),
-            "labels": shards_for(wildcards, "evidence", rules.evidence.output),
-        }
-    return {
-        "weights": made_for(wildcards, "train_ecs", ECS_WEIGHTS, round=before),
-        "labels": shards_for(wildcards, "ecs_labels", ECS_LABELS, round=before),
-    }
 
 
 rule train_ecs:
@@ -114,11 +107,14 @@ rule train_ecs:
     params:
         settings=section("train_ecs"),
         code=code("train_ecs"),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
-        "ecsnet train_ecs --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
+        "ecsnet train_ecs --settings {params.settings:q} --images {input.images} --root {params.root:q}"
         " --weights {input.weights} --labels {input.labels} --regions {input.regions}"
         " --round {wildcards.round} --out {output.weights} --history {output.history}"
-        " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
+        " --runtime {params.runtime:q} --threads {threads}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule ecs_labels:
@@ -141,20 +137,16 @@ rule ecs_labels:
     params:
         settings=section("ecs_labels"),
         code=code("ecs_labels"),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
-        "ecsnet ecs_labels --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
+        "ecsnet ecs_labels --settings {params.settings:q} --images {input.images} --root {params.root:q}"
         " --weights {input.weights} --evidence {input.evidence} --regions {input.regions}"
         " --shard {wildcards.scatteritem} --out {output}"
-        " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
+        " --runtime {params.runtime:q} --threads {threads} 2>&1 | tee {log}"
 
 
 LABELS = {"ecs_labels": ECS_LABELS, "evidence": rules.evidence.output}
-
-
-def labels_to_filter(wildcards):
-    """ECS-Net's labels of the last round; for the baseline without it, the evidence."""
-    source = VARIANTS.source(wildcards.variant)
-    return shards_for(wildcards, source, LABELS[source])
 
 
 rule filter_labels:

@@ -10,22 +10,6 @@ RESULT_OF = {
 }
 
 
-def scored(wildcards):
-    """What is scored: the shards of a stage, or its table of label images."""
-    stage = SOURCES[wildcards.what]
-    shards = stage in ("erase", "evidence", "ecs_labels")
-    return (shards_for if shards else made_for)(wildcards, stage, RESULT_OF[stage])
-
-
-def split_of(what):
-    return "val" if what in ("val", "supervised") else "train"
-
-
-def list_of(what):
-    """The name of the list that is scored, without its folder."""
-    return Path({"train": CONFIG.score.train_list, "val": VAL_SCORED}[split_of(what)]).stem
-
-
 rule score:
     input:
         source=scored,
@@ -49,9 +33,10 @@ rule score:
         settings=section("score"),
         code=code("score"),
         split=lambda wildcards: list_of(wildcards.what),
+        root=aside(ROOT),
     shell:
         "ecsnet score --settings {params.settings:q} --what {wildcards.what} --split {params.split:q}"
-        " --source {input.source} --truth {input.truth} --classes {input.classes} --root {ROOT:q}"
+        " --source {input.source} --truth {input.truth} --classes {input.classes} --root {params.root:q}"
         " --out {output.score} --out-confusion {output.confusion} --out-counts {output.counts}"
         " --threads {threads} 2>&1 | tee {log}"
 
@@ -59,18 +44,6 @@ rule score:
 WITH_ECS = VARIANTS.source("") == "ecs_labels"
 # the kinds of a run's summary; labels for ECS-Net alone, with what the noise rule ignores, are the ablation's
 WHATS = [what for what in SOURCES if what != "evidence" and (what != "ecs_labels" or WITH_ECS)]
-
-
-def scores_of(whats):
-    return expand(rules.score.output.score, what=whats, variant="")
-
-
-def can_be_scored(what):
-    """Whether there are true masks of the images."""
-    masks = [CONFIG.score.val_masks if split_of(what) == "val" else CONFIG.score.train_masks]
-    if what == "supervised":
-        masks.append(CONFIG.supervised.masks)
-    return None not in masks
 
 
 SCORED = [what for what in WHATS if can_be_scored(what)]
@@ -105,12 +78,6 @@ use rule summary as summary_supervised with:
         f"{LOGS}/supervised/summary.benchmark.tsv"
 
 
-def bound_summary(wildcards):
-    """The table with the bound in it."""
-    masks_to_check("supervised")
-    return rules.summary.output if CONFIG.supervised.enabled else rules.summary_supervised.output
-
-
 # A target: the table with the fully supervised bound in it. Where supervised.enabled has every run end
 # with the bound, that is the run's own table; else a second one beside the bound.
 rule supervised:
@@ -130,9 +97,9 @@ rule figures:
     input:
         **TRAIN,
         val_images=rules.prepare_val.output,
-        erase=gather.shard(rules.erase.output, variant=""),
-        evidence=gather.shard(rules.evidence.output, variant=""),
-        ecs_labels=gather.shard(ECS_LABELS, variant="", round=CONFIG.rounds) if WITH_ECS else [],
+        erase=all_shards(rules.erase.output, variant=""),
+        evidence=all_shards(rules.evidence.output, variant=""),
+        ecs_labels=all_shards(ECS_LABELS, variant="", round=CONFIG.rounds) if WITH_ECS else [],
         filtered=expand(rules.filter_labels.output.table, variant=""),
         kept=expand(rules.filter_labels.output.kept, variant=""),
         predictions=f"{RESULTS}/predict.csv",
@@ -165,15 +132,17 @@ rule figures:
     params:
         settings=section("figures"),
         code=code("figures"),
-        folder=f"{RESULTS}/figures",
+        folder=lambda wildcards: f"{RESULTS}/figures",
         optional=lambda wildcards, input: " ".join(
             option(f"--{name.replace('_', '-')}", input[name])
             for name in ("ecs_labels", "truth", "val_truth", "val_counts", "scores")
         ),
+        root=aside(ROOT),
     shell:
         "ecsnet figures --settings {params.settings:q} --images {input.images} --val-images {input.val_images}"
-        " --classes {input.classes} --root {ROOT:q} --erase {input.erase} --evidence {input.evidence}"
-        " --filtered {input.filtered} --kept {input.kept} --predictions {input.predictions} --histories {input.histories}"
+        " --classes {input.classes} --root {params.root:q} --erase {input.erase} --evidence {input.evidence}"
+        " --filtered {input.filtered} --kept {input.kept} --predictions {input.predictions}"
+        " --histories {input.histories}"
         " {params.optional} --out {params.folder} 2>&1 | tee {log}"
 
 
@@ -197,9 +166,11 @@ rule overview:
     params:
         code=code("overview"),
         scores=lambda wildcards, input: option("--scores", input.scores),
+        configuration=aside(CONFIGURATION),
+        logs=aside(LOGS),
     shell:
-        "ecsnet overview --config {CONFIGURATION:q} --images {input.images} --val-images {input.val_images}"
-        " --classes {input.classes} {params.scores} --pictures {input.pictures} --logs {LOGS} --out {output}"
+        "ecsnet overview --config {params.configuration:q} --images {input.images} --val-images {input.val_images}"
+        " --classes {input.classes} {params.scores} --pictures {input.pictures} --logs {params.logs:q} --out {output}"
         " 2>&1 | tee {log}"
 
 
@@ -227,42 +198,3 @@ rule ablation:
     shell:
         "ecsnet ablation --settings {params.settings:q} --rows {params.rows:q} --counts {input.counts}"
         " --classes {input.classes} --out {output.table} --out-iou {output.iou} 2>&1 | tee {log}"
-
-
-def remove_resume_files():
-    """Trainings that Snakemake has recorded as done need their last state no more."""
-    for path in Path(RESULTS).rglob("*.resume.safetensors"):
-        if path.with_name(path.name.replace(".resume", "")).exists():
-            path.unlink()
-
-
-def print_results():
-    """The last table of scores, and where everything is; after a run of single stages, only where."""
-    from ecsnet import ablation, summary  # pandas: not while planning
-
-    printers = {
-        Path(rules.summary.output[0]): summary.format_table,
-        Path(rules.summary_supervised.output[0]): summary.format_table,
-        Path(rules.ablation.output.table): ablation.format_table,
-    }
-    scores = [Path(score) for score in SCORES]
-    if scores and all(score.exists() for score in scores):
-        newest = max(score.stat().st_mtime for score in scores)
-        current = [table for table in printers if table.exists() and table.stat().st_mtime >= newest]
-        if current:
-            last = max(current, key=lambda table: table.stat().st_mtime)
-            print(printers[last](last))
-    unscored = [what for what in WHATS if what != "supervised" and not can_be_scored(what)]
-    if unscored:
-        print(f"Not scored, for want of true masks: {', '.join(unscored)}")
-    labels = "masks" if FOLDER else "filter_labels, predict"
-    print(f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: {labels}")
-
-
-def print_how_to_go_on():
-    """What is left after a failure or a stop, and how to take it up."""
-    if STOP.asked:
-        print("Stopped. What is finished is kept, and trainings at their last step:", end=" ")
-    else:
-        print("A stage failed: its message stands above and in its log. What is finished is kept;", end=" ")
-    print("the same command goes on from here.")

@@ -23,11 +23,13 @@ rule train_segmenter:
         code=code("train_segmenter"),
         imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
         folder=lambda wildcards, input: os.path.dirname(input.labels),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
-        " --root {ROOT:q} --labels {input.labels} --label-root {params.folder} {params.imagenet}"
-        " --out {output.weights} --history {output.history} --runtime {RUNTIME:q} --threads {threads}"
-        " 2>&1 | tee {log}"
+        " --root {params.root:q} --labels {input.labels} --label-root {params.folder} {params.imagenet}"
+        " --out {output.weights} --history {output.history} --runtime {params.runtime:q} --threads {threads}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule train_supervised:
@@ -51,17 +53,13 @@ rule train_supervised:
         settings=section("train_segmenter"),
         code=code("train_segmenter"),
         imagenet=lambda wildcards, input: imagenet_option(input.imagenet),
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
         "ecsnet train_segmenter --settings {params.settings:q} --images {input.images} --classes {input.classes}"
-        " --root {ROOT:q} --labels {input.labels} --label-root {ROOT:q} {params.imagenet}"
-        " --out {output.weights} --history {output.history} --runtime {RUNTIME:q} --threads {threads}"
-        " 2>&1 | tee {log}"
-
-
-def predicted(wildcards):
-    """The table of images to predict: of one's own photographs all, but for a variant, which is only scored."""
-    every = FOLDER and not wildcards.variant
-    return rules.prepare_all.output if every else rules.prepare_val.output
+        " --root {params.root:q} --labels {input.labels} --label-root {params.root:q} {params.imagenet}"
+        " --out {output.weights} --history {output.history} --runtime {params.runtime:q} --threads {threads}"
+        " --log {log} 2>&1 | tee {log}"
 
 
 rule predict:
@@ -83,10 +81,12 @@ rule predict:
         settings=section("predict"),
         code=code("predict"),
         folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/predict",
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
     shell:
-        "ecsnet predict --settings {params.settings:q} --images {input.images} --root {ROOT:q}"
+        "ecsnet predict --settings {params.settings:q} --images {input.images} --root {params.root:q}"
         " --weights {input.weights} --shard {wildcards.scatteritem} --folder {params.folder} --out {output}"
-        " --runtime {RUNTIME:q} --threads {threads} 2>&1 | tee {log}"
+        " --runtime {params.runtime:q} --threads {threads} 2>&1 | tee {log}"
 
 
 use rule predict as predict_supervised with:
@@ -103,12 +103,14 @@ use rule predict as predict_supervised with:
         settings=section("predict"),
         code=code("predict"),
         folder=lambda wildcards: f"{RESULTS}{wildcards.variant}/supervised/predict",
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
 
 
 # Those of the run itself alone, so that it may be a target: a rule with wildcards may not.
 rule gather_labels:
     input:
-        gather.shard(rules.predict.output, variant=""),
+        all_shards(rules.predict.output, variant=""),
     output:
         f"{RESULTS}/predict.csv",
     log:
@@ -118,7 +120,7 @@ rule gather_labels:
     localrule: True
     params:
         code=code("gather_labels"),
-        folder=f"{RESULTS}/predict",
+        folder=lambda wildcards: f"{RESULTS}/predict",
     shell:
         "ecsnet gather_labels --tables {input} --folder {params.folder} --out {output} 2>&1 | tee {log}"
 
@@ -194,7 +196,62 @@ rule export_folder:
         runtime=growing(60),
     params:
         code=code("export_folder"),
-        folder=f"{RESULTS}/masks",
+        folder=lambda wildcards: f"{RESULTS}/masks",
     shell:
         "ecsnet export_folder --photos {input.photos} --predictions {input.predictions} --folder {params.folder}"
         " --out {output} --threads {threads} 2>&1 | tee {log}"
+
+
+use rule predict as predict_submission with:
+    input:
+        images=rules.prepare_submission.output,
+        weights=expand(rules.train_segmenter.output.weights, variant=""),
+    output:
+        f"{RESULTS}/submission/predict/shards/{{scatteritem}}.csv",
+    log:
+        f"{LOGS}/submission/predict/{{scatteritem}}.log",
+    benchmark:
+        f"{LOGS}/submission/predict/{{scatteritem}}.benchmark.tsv"
+    params:
+        settings=section("predict"),
+        code=code("predict"),
+        folder=lambda wildcards: f"{RESULTS}/submission/predict",
+        root=aside(ROOT),
+        runtime=aside(RUNTIME),
+
+
+use rule gather_labels as gather_submission with:
+    input:
+        all_shards(rules.predict_submission.output),
+    output:
+        f"{RESULTS}/submission/predict.csv",
+    log:
+        f"{LOGS}/submission/predict/gather.log",
+    benchmark:
+        f"{LOGS}/submission/predict/gather.benchmark.tsv"
+    params:
+        code=code("gather_labels"),
+        folder=lambda wildcards: f"{RESULTS}/submission/predict",
+
+
+# On demand: the archive for VOC's test server.
+rule submission:
+    input:
+        images=rules.prepare_submission.output,
+        classes=TRAIN["classes"],
+        predictions=rules.gather_submission.output,
+    output:
+        f"{RESULTS}/submission.tar.gz",
+    log:
+        f"{LOGS}/submission.log",
+    benchmark:
+        f"{LOGS}/submission.benchmark.tsv"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+    params:
+        settings=section("submission"),
+        code=code("submission"),
+    shell:
+        "ecsnet submission --settings {params.settings:q} --images {input.images} --classes {input.classes}"
+        " --predictions {input.predictions} --out {output} 2>&1 | tee {log}"
