@@ -77,7 +77,7 @@ def claim_cards(
     if count > len(names):
         there = f"{len(names)} cards are visible ({', '.join(names)})"
         raise UserError(f"runtime.gpus_per_training: {count}, but {there}; lower it")
-    folder = own_folder(folder or Path(tempfile.gettempdir()) / f"ecsnet-cards-{os.getuid()}")
+    folder = own_folder(folder) if folder else _lock_folder()
     waited = False
     while True:
         claimed = _try_to_claim(names, count, folder)
@@ -88,6 +88,18 @@ def claim_cards(
             print(f"waiting for {count} of the cards {', '.join(names)}: other stages hold them", flush=True)
             waited = True
         time.sleep(poll)
+
+
+def any_free(names: Sequence[str]) -> bool:
+    """Whether one of the named cards could be claimed now."""
+    locks = _try_to_claim(names, 1, _lock_folder())
+    for lock in locks.values():
+        lock.close()
+    return bool(locks)
+
+
+def _lock_folder() -> Path:
+    return own_folder(Path(tempfile.gettempdir()) / f"ecsnet-cards-{os.getuid()}")
 
 
 def own_folder(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The command line: one subcommand for each stage, the same that the workflow runs.
+"""The command line: one subcommand for each stage, the same that the workflow runs, and `commands`.
 
     ecsnet erase --settings '{"threshold": 0.5}' --images train.csv --root data --weights w.safetensors \\
         --shard 3/16 --out 3-of-16.npz
@@ -12,7 +12,6 @@ import importlib
 import inspect
 import os
 import shlex
-import shutil
 import sys
 import textwrap
 import time
@@ -21,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, commands, launch, settings, stopping
+from . import __version__, launch, settings, stopping
+from .commands import COMMANDS, add_commands, overview, run_command
 from .errors import UserError, explain
 from .progress import clock
 from .schema import describe, show
 from .store import Shard, remove_leftovers
+from .terminal import width
 
 
 @dataclass(frozen=True)
@@ -227,14 +228,15 @@ OPTIONAL = {
 """Arguments that may be left out; the stage gets None."""
 
 
+EXAMPLE = "example: the first line of the stage's log in logs/<run>/ is a whole command line"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 1 for a mistake of the user."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parsed = make_parser().parse_args(arguments)
-    if parsed.stage == "why":
-        return answer_why(parsed)
-    if parsed.stage in commands.COMMANDS:
-        return commands.run(parsed)
+    if parsed.stage in COMMANDS:
+        return run_command(parsed)
     # before torch looks at the cards: numbers as nvidia-smi has them, not the fastest first
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     launch.stay_with_launcher()
@@ -256,18 +258,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if not launch.is_worker():
         print(f"{parsed.stage}: done in {clock(time.monotonic() - start)}", flush=True)
-    return 0
-
-
-def answer_why(parsed: argparse.Namespace) -> int:
-    """Tell why stages are stale; the exit status is 1 where Snakemake would not start."""
-    from . import why  # imports Snakemake
-
-    try:
-        why.run(parsed.targets, parsed.configfile)
-    except UserError as error:
-        print(f"ecsnet why: {error}", file=sys.stderr)
-        return 1
     return 0
 
 
@@ -318,36 +308,23 @@ def run_stage(parsed: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser, with a subcommand for each stage."""
+    """The parser, with a subcommand for each stage and each command for people."""
     parser = argparse.ArgumentParser(
         prog="ecsnet",
-        description="From image tags to pixel masks. Each subcommand is a stage of the pipeline, in this\n"
-        "order; `snakemake --cores 8 --resources gpu=2` runs them all.",
+        usage="ecsnet [-h] [--version] command ...",
+        description="From image tags to pixel masks.",
+        epilog=overview([(name, stage.text) for name, stage in STAGES.items()]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"ecsnet {__version__}")
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
+    # `overview` lists them, in two groups
+    commands = parser.add_subparsers(
+        dest="stage", prog="ecsnet", required=True, metavar="command", help=argparse.SUPPRESS
+    )
+    add_commands(commands)
     for name, stage in STAGES.items():
-        _add_stage(stages, name, stage)
-    _add_why(stages)
-    commands.add_to(stages)
+        _add_stage(commands, name, stage)
     return parser
-
-
-def _add_why(commands: Any) -> None:
-    text = "tell why stages are stale, in plain words; runs nothing"
-    parser = commands.add_parser("why", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument(
-        "targets", nargs="*", metavar="target", help="rule or file, as for snakemake (default: all)"
-    )
-    parser.add_argument(
-        "--configfile",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="configuration of the run, as for snakemake (default: config/config.yaml)",
-    )
 
 
 def _add_stage(stages: Any, name: str, stage: Stage) -> None:
@@ -355,7 +332,7 @@ def _add_stage(stages: Any, name: str, stage: Stage) -> None:
         name,
         help=stage.text,
         description=f"{stage.text[0].upper()}{stage.text[1:]}.",
-        epilog=settings_help(stage),
+        epilog=f"{settings_help(stage)}\n\n{EXAMPLE}".strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if stage.section:
@@ -377,7 +354,6 @@ def _add_stage(stages: Any, name: str, stage: Stage) -> None:
 
 def settings_help(stage: Stage) -> str:
     """The settings of a stage, and of how it is run, as text for `--help`."""
-    width = min(shutil.get_terminal_size((100, 24)).columns, 110)
     parts = []
     for title, section in (
         ("settings", stage.section),
@@ -387,5 +363,5 @@ def settings_help(stage: Stage) -> str:
             if index == 0:
                 parts.append(f"{title} (name, default, meaning):")
             parts.append(f"  {key}  {show(default)}")
-            parts.append(textwrap.fill(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6))
+            parts.append(textwrap.fill(text, width(), initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(parts)

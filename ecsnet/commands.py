@@ -1,9 +1,9 @@
-"""Commands for people who have a trained network: `ecsnet predict-folder`, `ecsnet export`."""
+"""Commands for people, beside the stages that the workflow runs. Their modules are imported when they run."""
 
 import argparse
-import importlib
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,77 @@ from typing import Any
 
 from . import stopping
 from .errors import UserError, explain
+from .progress import vanishing
 from .settings import Runtime
+from .terminal import listed, width
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what it does, an example, its arguments, and its module's `run` with them."""
+    """A command.
+
+    Attributes:
+        text: what it does.
+        example: a line to type.
+        add: gives its parser its arguments.
+        run: from what was parsed to the exit status; a `UserError` is printed, and is 1.
+    """
 
     text: str
     example: str
     add: Callable[[argparse.ArgumentParser], None]
-    call: Callable[[argparse.Namespace], dict[str, Any]]
+    run: Callable[[argparse.Namespace], int]
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add a parser for each command."""
+    for name, command in COMMANDS.items():
+        parser = subparsers.add_parser(
+            name,
+            help=command.text,
+            description=f"{command.text[0].upper()}{command.text[1:]}.",
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add(parser)
+
+
+def run_command(parsed: argparse.Namespace) -> int:
+    """Run the command that was parsed; the exit status."""
+    try:
+        return COMMANDS[parsed.stage].run(parsed)
+    except UserError as error:
+        print(f"ecsnet {parsed.stage}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\necsnet {parsed.stage}: stopped", file=sys.stderr)
+        return 130
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """What snakemake is given to run."""
+    parser.add_argument(
+        "targets", nargs="*", metavar="target", help="rule or file, as for snakemake (default: all)"
+    )
+    parser.add_argument(
+        "--configfile",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="configuration of the run, as for snakemake (default: config/config.yaml)",
+    )
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument(
+        "--no-timing", action="store_true", help="no trial of the stages: no estimate of times, in seconds"
+    )
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="of which the script is")
 
 
 def side(text: str) -> int:
@@ -31,12 +91,16 @@ def side(text: str) -> int:
     return int(text)
 
 
+def _add_model(parser: argparse.ArgumentParser, out: str) -> None:
+    """What it works with, and where the result goes."""
+    model = "trained network, results/<run>/segmenter.safetensors"
+    parser.add_argument("--model", type=Path, required=True, help=model)
+    parser.add_argument("--out", type=Path, required=True, help=out)
+
+
 def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", type=Path, help="folder of photographs, or one photograph")
-    _add_model(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for the masks and their table, masks.csv"
-    )
+    _add_model(parser, "folder for the masks and their table, masks.csv")
     parser.add_argument("--overlays", type=Path, help="folder for pictures of mask and photograph together")
     parser.add_argument(
         "--longest-side",
@@ -50,70 +114,106 @@ def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=cores, help="CPU threads (default: all cores)")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", type=Path, required=True, help="trained network, results/<run>/segmenter.safetensors"
-    )
-
-
-def _predict_folder(parsed: argparse.Namespace) -> dict[str, Any]:
-    names = ("photos", "model", "out", "overlays", "longest_side", "fast")
-    values = {name: getattr(parsed, name) for name in names}
-    return {**values, "runtime": Runtime(device=parsed.device), "threads": max(1, parsed.threads)}
-
-
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="file that ends in .onnx or .pt2 (torch.export)"
-    )
+    _add_model(parser, "file that ends in .onnx or .pt2 (torch.export)")
 
 
-def _export(parsed: argparse.Namespace) -> dict[str, Any]:
-    return {"model": parsed.model, "out": parsed.out}
+def _check(parsed: argparse.Namespace) -> int:
+    from . import check  # imports Snakemake
+
+    with vanishing():  # its report says it all
+        return 0 if check.run(parsed.targets, parsed.configfile, timing=not parsed.no_timing) else 1
+
+
+def _why(parsed: argparse.Namespace) -> int:
+    from . import why  # imports Snakemake
+
+    why.run(parsed.targets, parsed.configfile)
+    return 0
+
+
+def _predict_folder(parsed: argparse.Namespace) -> int:
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # before torch looks at the cards
+    from . import predict_folder
+
+    names = ("model", "photos", "out", "overlays", "longest_side", "fast")
+    runtime, threads = Runtime(device=parsed.device), max(1, parsed.threads)
+    try:
+        with stopping.watching(parsed.stage, note="the same command goes on"):
+            predict_folder.run(
+                **{name: getattr(parsed, name) for name in names}, runtime=runtime, threads=threads
+            )
+    except UserError:
+        raise
+    except Exception as error:
+        text = explain(error, "--threads or --longest-side")
+        if text is None:
+            raise
+        raise UserError(text) from None
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from . import export
+
+    export.run(model=parsed.model, out=parsed.out)
+    return 0
+
+
+def _completion(parsed: argparse.Namespace) -> int:
+    from . import completion
+
+    print(completion.script(parsed.shell))
+    return 0
 
 
 COMMANDS = {
+    "check": Command(
+        "tell what is wrong with a run before it starts, and what it will cost; runs nothing",
+        "ecsnet check --configfile config/mine.yaml",
+        _add_check,
+        _check,
+    ),
+    "why": Command(
+        "tell why stages are stale, in plain words; runs nothing",
+        "ecsnet why --configfile config/mine.yaml",
+        _add_run,
+        _why,
+    ),
     "predict-folder": Command(
-        "masks of any photographs by a trained network",
+        "write masks of any photographs by a trained network",
         "ecsnet predict-folder --model segmenter.safetensors photos --out masks --overlays overlays",
         _add_predict_folder,
         _predict_folder,
     ),
     "export": Command(
-        "a trained network for other programs",
+        "write a trained network for other programs, as ONNX or torch.export",
         "ecsnet export --model segmenter.safetensors --out segmenter.onnx",
         _add_export,
         _export,
     ),
+    "completion": Command(
+        "print a script that completes this command in a shell",
+        'eval "$(ecsnet completion bash)"    # in ~/.bashrc',
+        _add_completion,
+        _completion,
+    ),
 }
 
 
-def add_to(parsers: Any) -> None:
-    """Add a subcommand for each command."""
-    for name, command in COMMANDS.items():
-        parser = parsers.add_parser(
-            name,
-            help=command.text,
-            description=f"{command.text[0].upper()}{command.text[1:]}.",
-            epilog=f"example:\n  {command.example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add(parser)
-
-
-def run(parsed: argparse.Namespace) -> int:
-    """Run a command; the exit status is 1 for a mistake of the user."""
-    name = parsed.stage
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    try:
-        with stopping.watching(name):
-            module = importlib.import_module(f".{name.replace('-', '_')}", __package__)
-            module.run(**COMMANDS[name].call(parsed))
-    except Exception as error:
-        text = str(error) if isinstance(error, UserError) else explain(error, "--threads or --longest-side")
-        if text is None:
-            raise
-        print(f"ecsnet {name}: {text}", file=sys.stderr)
-        return 1
-    return 0
+def overview(stages: list[tuple[str, str]]) -> str:
+    """What the commands are, and where to begin, as text for `--help`; `stages` by name with what they do."""
+    commands = [(name, command.text) for name, command in COMMANDS.items()]
+    examples = ("check --configfile config/demo.yaml", "why --configfile config/demo.yaml", "erase --help")
+    parts = [
+        "a whole run:\n  snakemake --cores 8 --configfile config/demo.yaml",
+        f"commands for people:\n{listed(commands)}",
+        f"stages, in the order of the pipeline, which snakemake runs:\n{listed(stages)}",
+        "examples:\n" + "\n".join(f"  ecsnet {example}" for example in examples),
+        textwrap.fill(
+            "README.md tells how to begin, config/config.yaml explains every setting, docs/method.md every "
+            "stage, docs/staleness.md what runs again after which change.",
+            width(),
+        ),
+    ]
+    return "\n\n".join(parts)

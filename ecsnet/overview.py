@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 
 import jinja2
-import pandas as pd
 import yaml
 
 from . import __version__
+from .ending import stage_times
 from .errors import UserError
 from .overview_page import PAGE
 from .progress import clock
@@ -153,27 +153,13 @@ def embedded(path: Path) -> str:
 
 
 def times(logs: Path) -> list[list[str]]:
-    """For each stage: jobs, their time together, its share, the largest job's memory; from benchmark files.
+    """For each stage: jobs, their time together, its share, the largest job's memory; the longest first.
 
-    Of a job that was stopped and taken up again, only the last part is counted. The ablation's variants
-    are left out, which are no part of the run.
+    The ablation's variants are left out, which are no part of the run.
     """
-    stages: dict[str, list[tuple[float, float]]] = {}
-    for path in sorted(logs.rglob("*.benchmark.tsv")):
-        stage = path.relative_to(logs).parts[0].split(".")[0]
-        if stage == "ablation":
-            continue
-        try:
-            row = pd.read_csv(path, sep="\t").iloc[0]
-            stages.setdefault(stage, []).append((float(row["s"]), float(row["max_rss"])))
-        except (OSError, ValueError, KeyError, IndexError):
-            continue  # of a job that is being written, or that was too short to be looked at
-    total = sum(seconds for jobs in stages.values() for seconds, _ in jobs)
-    rows = []
-    for stage, jobs in sorted(stages.items(), key=lambda item: -sum(seconds for seconds, _ in item[1])):
-        seconds, memory = sum(job[0] for job in jobs), max(job[1] for job in jobs)
-        shown = f"{memory:.0f}" if memory == memory else "–"
-        rows.append(
-            [stage, str(len(jobs)), clock(seconds), f"{100 * seconds / max(total, 1e-9):.0f} %", shown]
-        )
-    return rows
+    taken = {stage: one for stage, one in stage_times(logs).items() if stage != "ablation"}
+    total = sum(one.seconds for one in taken.values()) or 1.0
+    return [
+        [stage, str(one.jobs), clock(one.seconds), f"{100 * one.seconds / total:.0f} %", f"{one.memory:.0f}"]
+        for stage, one in sorted(taken.items(), key=lambda item: -item[1].seconds)
+    ]

@@ -6,12 +6,14 @@ questions to its jobs.
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from snakemake.api import SnakemakeApi
+from snakemake.api import SnakemakeApi, resolve_snakefile
 from snakemake.cli import parse_args, parse_config
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import ApiError, CliException, RuleException, WorkflowError
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import (
@@ -21,9 +23,23 @@ from snakemake.settings.types import (
     ResourceSettings,
     WorkflowSettings,
 )
+from snakemake.utils import update_config
 
 from . import runs
 from .errors import UserError
+
+YAML = (".yaml", ".yml")
+
+
+def words_of(words: Sequence[str], configfiles: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Targets, and the option that names configuration files, as a person gives them in whatever order.
+
+    Both are known by their endings; JSON among `words` is a target.
+    """
+    files = [word for word in words if word.endswith(YAML)]
+    files += [word for word in configfiles if word.endswith((*YAML, ".json"))]
+    targets = [word for word in (*words, *configfiles) if word not in files]
+    return targets, ["--configfile", *files] if files else []
 
 
 @contextlib.contextmanager
@@ -96,3 +112,47 @@ def _no_note() -> Iterator[None]:
 
 def _nothing(folder: Path = Path(), submits: bool = False) -> None:
     pass
+
+
+def configuration(arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration that the Snakefile would see, as plain values: its own file's, then those given.
+
+    Raises:
+        UserError: a file is not there, or is no YAML with keys at its top.
+    """
+    options = _parsed(["--dry-run", *arguments])
+    values: dict[str, Any] = {}
+    try:
+        folder = Path(options.snakefile or resolve_snakefile(None)).parent
+        for path in [folder / "config/config.yaml", *(options.configfile or [])]:
+            update_config(values, load_configfile(path))
+        update_config(values, parse_config(options.config))
+    except (WorkflowError, ApiError, CliException) as error:
+        raise UserError(str(error)) from None
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {error.filename}") from None
+    return values
+
+
+class Jobs(NamedTuple):
+    """A rule's jobs: of which stage, how many would run, and how many there are in all."""
+
+    stage: str
+    todo: int
+    total: int
+
+
+def jobs_by_rule(dag: Any) -> dict[str, Jobs]:
+    """The jobs of each rule, in the order of the rules."""
+    counts = {}
+    for rule in dag.workflow.rules:
+        jobs = [job for job in dag.jobs if job.rule is rule and job.output]
+        if jobs:
+            todo = sum(bool(dag.needrun(job)) for job in jobs)
+            counts[rule.name] = Jobs(stage_of(rule), todo, len(jobs))
+    return counts
+
+
+def stage_of(rule: Any) -> str:
+    """The stage that a rule runs, by its command."""
+    return re.findall(r"\becsnet (\w+)", rule.shellcmd)[0]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from .errors import UserError, raise_problems
 from .pictures import PictureError, decode_photograph, read_content
+from .progress import Progress
 from .settings import Dataset
 from .store import fingerprint, write_text
 from .tables import ImageRecord, write_classes, write_images
@@ -54,12 +55,9 @@ def run(
     Raises:
         UserError: with one line for each error; `split` is none of them.
     """
-    problems: list[Problem] = []
+    records, problems = examined(settings, split, threads, list_name)
     name = _list_of(settings, split, list_name)
-    records = _read(settings, split, name, threads, problems)
     errors = [str(problem) for problem in problems if problem.severity == "error"]
-    if not errors:
-        problems += _warnings(settings, split, name, records)
     _write_problems(out_problems, problems)
     mistakes = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
     raise_problems(errors, f"The data set has {mistakes} (the whole list is in {out_problems}):")
@@ -70,6 +68,18 @@ def run(
     for problem in problems:
         print(f"warning: {problem}")
     print(_summary(settings, split, name, records, len(problems)))
+
+
+def examined(
+    settings: Dataset, split: str, threads: int = 1, list_name: str | None = None
+) -> tuple[list[ImageRecord], list[Problem]]:
+    """Records of a list's images that are in order, and all problems, with warnings if there is no error."""
+    problems: list[Problem] = []
+    name = _list_of(settings, split, list_name)
+    records = _read(settings, split, name, threads, problems)
+    if not any(problem.severity == "error" for problem in problems):
+        problems += _warnings(settings, split, name, records)
+    return records, problems
 
 
 def _list_of(settings: Dataset, split: str, list_name: str | None = None) -> str:
@@ -136,9 +146,11 @@ def _decode_all(
     root: Path, files: dict[str, str], threads: int, problems: list[Problem]
 ) -> dict[str, Picture]:
     pictures = {}
+    progress = Progress("prepare", len(files), "pictures")
     with ThreadPoolExecutor(threads) as pool:
         results = mapped(pool, lambda image: _try_picture(root, image), list(files.values()))
         for image_id, result in zip(files, results, strict=True):
+            progress.step()
             if isinstance(result, Problem):
                 problems.append(result)
             else:
@@ -173,7 +185,7 @@ def read_picture(root: Path, image: str) -> Picture:
 
 def _warnings(settings: Dataset, split: str, name: str, records: list[ImageRecord]) -> list[Problem]:
     result = []
-    for number, count in _tag_counts(settings, records).items() if split == "train" else ():
+    for number, count in tag_counts(settings, records).items() if split == "train" else ():
         if not count:
             problem = (
                 f"no training image has the class {settings.classes[number - 1]}, so it is never predicted"
@@ -210,7 +222,7 @@ def _twins(records: list[ImageRecord]) -> list[str]:
     return []
 
 
-def _tag_counts(settings: Dataset, records: list[ImageRecord]) -> dict[int, int]:
+def tag_counts(settings: Dataset, records: list[ImageRecord]) -> dict[int, int]:
     counts = dict.fromkeys(range(1, len(settings.classes) + 1), 0)
     for record in records:
         for tag in record.tags:
@@ -228,7 +240,7 @@ def _summary(settings: Dataset, split: str, name: str, records: list[ImageRecord
     if split != "train":
         kind = "validation images" if split == "val" else f"images of the list {name}"
         return f"prepare: {len(records)} {kind}; warnings: {count}"
-    counts = _tag_counts(settings, records)
+    counts = tag_counts(settings, records)
     low, high = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     return (
         f"prepare: {len(records)} training images, {len(counts)} classes with {counts[low]} "

@@ -14,11 +14,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = frozenset(128 + number for number in SIGNALS)
 """Exit statuses of processes that were asked to stop."""
 
+ANEW = "the same command does this job anew"
+
 
 class _Stage:
     """The stage that this process runs, and whether it was asked to stop."""
 
     name = ""
+    note = ""
     quiet = False
     process = 0
     deferred = False
@@ -27,12 +30,15 @@ class _Stage:
 
 
 @contextlib.contextmanager
-def watching(name: str, quiet: bool = False) -> Iterator[None]:
+def watching(name: str, quiet: bool = False, note: str = ANEW) -> Iterator[None]:
     """Within the block a signal ends the process without half-written files; with one line, if not quiet.
+
+    The line ends with the note: what the same command will do.
 
     Neither are there processes left that it has started, however it ends.
     """
     _Stage.name, _Stage.quiet, _Stage.process, _Stage.asked = name, quiet, os.getpid(), None
+    _Stage.note = note
     before = {number: signal.signal(number, _handle) for number in SIGNALS}
     try:
         yield
@@ -98,7 +104,7 @@ def _handle(number: int, _: FrameType | None) -> None:
     if _Stage.asked is None:
         _Stage.asked, _Stage.moment = number, now
     if again or not _Stage.deferred:
-        leave("nothing is half-written; the same command does this job anew")
+        leave(f"nothing is half-written; {_Stage.note}")
 
 
 def _say(text: str) -> None:

@@ -12,6 +12,24 @@ from .store import write_text
 METRICS = ("miou", "miou_best", "miou_kept", "coverage", "accuracy_kept")
 """Metrics of the table, in the order of its columns in print."""
 
+MEANINGS = {
+    "cam": "activation maps",
+    "cam_refined": "refined maps",
+    "ecs_labels": "ECS-Net's labels",
+    "filtered_labels": "reliable labels",
+    "val": "DeepLab on them",
+    "supervised": "DeepLab on masks",
+}
+"""What the kinds of labels are, for a person."""
+
+HEADINGS = ("miou", "best", "kept", "share", "acc.")
+"""Short names of `METRICS`, so that the table fits a terminal."""
+
+LEGEND = (
+    "In percent. miou: of all pixels, ignored ones as background; best: at the best threshold of the maps;\n"
+    "kept, share, acc.: mIoU, share and accuracy of the pixels that are not ignored."
+)
+
 RATIO = "ratio_to_supervised"
 """Metric of `val`: its mIoU in percent of that of the same network trained on true masks."""
 
@@ -47,10 +65,11 @@ def format_table(path: Path) -> str:
     values = {(what, metric): value for what, _, metric, value in rows}
     if not values:
         return "Nothing is scored: there are no true masks."
-    lines = [["what", "split", *METRICS]]
+    lines = [["what", "", "split", *HEADINGS]]
     for what, split in dict.fromkeys((row[0], row[1]) for row in rows):
-        lines.append([what, split, *(values.get((what, metric)) or "–" for metric in METRICS)])
-    text = align(lines)
+        numbers = (values.get((what, metric)) or "–" for metric in METRICS)
+        lines.append([what, MEANINGS.get(what, ""), split, *numbers])
+    text = f"{align(lines, left=3)}\n{LEGEND}"
     if ("val", RATIO) in values:
         text += f"\nval reaches {values['val', RATIO]} % of supervised"
     return text
@@ -73,12 +92,12 @@ def _ratio(records: list[ScoreRecord]) -> list[dict[str, str | float | None]]:
     return [{"what": "val", "split": split, "metric": RATIO, "value": 100 * found / bound}]
 
 
-def align(lines: list[list[str]]) -> str:
-    """Columns of equal width: two of text to the left, numbers to the right."""
+def align(lines: list[list[str]], left: int = 2) -> str:
+    """Columns of equal width: the first ones, of text, to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
+            cell.ljust(width) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

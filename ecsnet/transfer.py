@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, naming
-from .progress import Progress
+from .progress import Progress, say
 
 MAX_BYTES = 16 << 30
 """A server that sends more than this for one file is wrong or wants to fill the disk."""
@@ -115,7 +115,7 @@ def _transfer(source: Source, part: Path) -> None:
                 "fetched is kept: the same command goes on from there."
             )
         pause = min(PAUSE * 2 ** max(failures - 1, 0), LONGEST_PAUSE)
-        print(f"{source.url}: {reason}; {_size(part):,} bytes are here, on in {pause:.0f} s", flush=True)
+        say(f"{source.url}: {reason}; {_size(part):,} bytes are here, on in {pause:.0f} s")
         time.sleep(pause)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .changes import params_changes
-from .plan import planned
+from .plan import planned, stage_of, words_of
 
 Reason = tuple[str, str]
 """A name and what is the matter with it ("erase.npz", "is missing"), or a whole text and nothing."""
@@ -23,16 +23,12 @@ NOT_RUN: Reason = ("no result yet", "")
 
 
 def run(targets: Sequence[str] = (), configfiles: Sequence[str] = ()) -> None:
-    """Print why what is stale is stale; targets and configuration files as given to snakemake.
-
-    What follows a configuration file without its ending is a target.
+    """Print why what is stale is stale; targets and configuration files as `plan.words_of` takes them.
 
     Raises:
         UserError: where snakemake would not start either.
     """
-    files = [name for name in configfiles if name.endswith((".yaml", ".yml", ".json"))]
-    targets = [*targets, *(name for name in configfiles if name not in files)]
-    config = ["--configfile", *files] if files else []
+    targets, config = words_of(targets, configfiles)
     with planned([*config, "--", *targets]) as dag:
         stale, totals = stale_jobs(dag)
     if not stale:
@@ -164,7 +160,7 @@ def _about_params(job: Any, memory: Any) -> list[Reason]:
     change = memory.params_changed(job)
     if not change:
         return []
-    stage = re.findall(r"\becsnet (\w+)", job.rule.shellcmd)[0]
+    stage = stage_of(job.rule)
     section = "dataset" if stage == "prepare" or stage.startswith("import_") else stage
     before = [literal_eval(text) for text in sorted(change.only_old)]
     after = {name: value for name, value in job.params.items() if repr(value) in change.only_new}

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ecsnet import cli, schema, settings
+from ecsnet import cli, commands, schema, settings
 from ecsnet.errors import UserError
 from ecsnet.store import Shard
 
@@ -298,7 +298,7 @@ print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["erase", "--help"], ["train_segmenter", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["erase", "--help"], ["check", "--help"]])
 def test_help_imports_nothing_heavy(words):
     result = run_python("-c", SHOW_HELP, *words)
     assert result.stdout.startswith("usage: ecsnet")
@@ -316,8 +316,25 @@ def printed_help(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_help_names_every_stage_and_what_it_does(capsys):
     text = printed_help(capsys)
-    for name, stage in cli.STAGES.items():
+    for name, stage in {**cli.STAGES, **commands.COMMANDS}.items():
         assert re.search(rf"^ +{name}\s+{re.escape(stage.text)}$", text, re.M), name
+    groups = [text.index(name) for name in ("commands for people:", "stages, in the order", "examples:")]
+    assert groups == sorted(groups)
+    assert "  ecsnet check --configfile config/demo.yaml\n" in text
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("words", [(), *((name,) for name in commands.COMMANDS)])
+def test_help_fits_a_narrow_terminal(words, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(map(len, printed_help(capsys, *words).splitlines())) <= columns
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_examples_of_commands_can_be_parsed(name, capsys):
+    assert commands.COMMANDS[name].example in printed_help(capsys, name)
+    line = commands.COMMANDS[name].example.split('"$(')[-1].split(")")[0]
+    assert cli.make_parser().parse_args(line.split()[1:]).stage == name
 
 
 @pytest.mark.parametrize("columns", ["60", "200"])

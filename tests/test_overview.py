@@ -59,7 +59,7 @@ def write(run, scores=("cam", "val", "supervised"), **changes):
     ):
         path = folder / f"{name}.benchmark.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("s\tmax_rss\n{}\t{}\n".format(*row.split()).replace("-", "nan"))
+        path.write_text("s\tmax_rss\n{}\t{}\n".format(*row.split()))
     config = dataclasses.replace(Config(), run="a <b>", predict=Predict(flip=False), **changes)
     overview.run(
         None,
@@ -121,7 +121,7 @@ def test_times_by_stage(run, tmp_path):
     write(run)
     assert times(tmp_path / "logs" / "run") == [
         ["erase", "2", "1:00", "98 %", "300"],
-        ["summary", "1", "0:01", "2 %", "–"],
+        ["summary", "1", "0:01", "2 %", "0"],
     ]
     (tmp_path / "logs" / "run" / "erase" / "1-of-2.benchmark.tsv").write_text("")
     assert times(tmp_path / "logs" / "run")[0][:3] == ["erase", "1", "0:30"]

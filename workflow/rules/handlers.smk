@@ -16,8 +16,8 @@ def remove_resume_files():
 
 
 def print_results():
-    """The last table of scores, and where everything is; after a run of single stages, only where."""
-    from ecsnet import ablation, summary  # pandas: not while planning
+    """The last table of scores, how long it took, where everything is; after single stages no table."""
+    from ecsnet import ablation, ending, summary  # pandas: not while planning
 
     printers = {
         Path(rules.summary.output[0]): summary.format_table,
@@ -30,12 +30,15 @@ def print_results():
         current = [table for table in printers if table.exists() and table.stat().st_mtime >= newest]
         if current:
             last = max(current, key=lambda table: table.stat().st_mtime)
-            print(printers[last](last))
+            print(f"\n{printers[last](last)}\n")
     unscored = [what for what in WHATS if what != "supervised" and not can_be_scored(what)]
     if unscored:
         print(f"Not scored, for want of true masks: {', '.join(unscored)}")
-    labels = "masks" if FOLDER else "filter_labels, predict"
-    print(f"Results: {RESULTS}   scores: summary.csv   pictures: figures   label images: {labels}")
+    report_command = (
+        f"snakemake --report report.html {option('--configfile', workflow.overwrite_configfiles)}"
+    )
+    times = ending.times_text(ending.stage_times(Path(LOGS)))
+    print(*filter(None, [times, ending.places_text(Path(RESULTS), report_command.strip())]), sep="\n")
 
 
 def print_how_to_go_on():
