@@ -41,7 +41,8 @@ def resolved(config: Config) -> Config:
     given = dataset.classes != tuple(VOC_CLASSES)
     classes = dataset.classes if given else tuple(train.values())
     problems = [] if given else class_checks(classes, dataset.train_list)
-    problems += _unknown(classes, train, dataset.train_list) + _unknown(classes, val, dataset.val_list)
+    shared = tuple(name for name in classes if name in train.values())
+    problems += _unknown(classes, train, dataset.train_list) + _unknown(shared, val, dataset.val_list)
     raise_problems(problems, "The classes have mistakes:")
     bound = config.supervised.masks and MASKS
     return dataclasses.replace(

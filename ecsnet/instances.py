@@ -21,10 +21,7 @@ EXAMPLE = "as instances_train2017.json"
 END = 4 << 20
 """Categories stand at one end of the file, behind or before all else, and take some kilobytes."""
 
-SHAPES = re.compile(
-    rb'("(?:segmentation|bbox|area)"\s*:\s*)'
-    rb'(?:\[[^\[\]"]*(?:\[[^\[\]"]*\][^\[\]"]*)*\]|\{[^{}]*\}|[-+.\deE]+)'
-)
+SHAPES = re.compile(rb'("(?:segmentation|bbox|area)"\s*:\s*)(?:\[[^"{}]*\]|\{[^{}]*\}|[-+.\deE]+)')
 """What says of an instance where it is: polygons, an RLE, a box, a number of pixels."""
 
 FIELDS: dict[str, dict[str, Any]] = {

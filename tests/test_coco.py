@@ -82,7 +82,7 @@ def test_there_are_masks_unless_the_configuration_says_that_there_are_none(place
         ({"val_images": "nowhere"}, r"dataset\.val_images: there is no folder nowhere"),
         ({"train_list": "trainaug"}, r"dataset\.train_list: there is no file trainaug .* path of a JSON"),
         ({"val_list": "coco/val/a.jpg"}, r"dataset\.val_list: coco/val/a\.jpg: no categories in it"),
-        ({"classes": ["cat", "Person"]}, r"coco/val\.json has no category Person; did you mean person\?"),
+        ({"classes": ["cat", "Person"]}, r"coco/train\.json has no category Person; did you mean person\?"),
         ({"classes": ["tree"]}, r"coco/train\.json has no category tree; it has person, cat, toothbrush"),
         ({"tags": "tags.csv"}, r"a CSV file is for dataset\.kind: folder"),
     ],
@@ -90,6 +90,12 @@ def test_there_are_masks_unless_the_configuration_says_that_there_are_none(place
 def test_mistakes_in_the_configuration(place, values, message):
     with pytest.raises(UserError, match=message):
         config(**values)
+
+
+def test_both_files_need_the_classes(place):
+    edit(place, lambda content: content["categories"].pop(), part="val")
+    with pytest.raises(UserError, match=r"coco/val\.json has no category toothbrush; it has person, cat"):
+        config()
 
 
 def test_names_of_categories_must_do_as_classes(place):
