@@ -13,6 +13,7 @@ from conftest import REPOSITORY
 from PIL import Image
 from stage_data import make_data
 from test_pack_model import pack
+from voc_folder import write_list, write_picture
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCUMENTS += [path for path in [REPOSITORY / "CONTRIBUTING.md"] if path.exists()]
@@ -46,6 +47,9 @@ def place(tmp_path_factory):
         (folder / name).symlink_to(REPOSITORY / name)
     shutil.copytree(REPOSITORY / "config", folder / "config")
     (folder / "config" / "mine.yaml").write_text("run: third\nseed: 3\n")
+    voc = folder / "data" / "VOCdevkit" / "VOC2012"
+    write_list(voc, "test", "t1\n")
+    write_picture(voc / "JPEGImages" / "t1.jpg")
     (folder / "photos" / "may").mkdir(parents=True)
     for number in range(8):
         Image.new("RGB", (48, 40), (30 * number, 90, 120)).save(folder / "photos" / "may" / f"{number}.jpg")
