@@ -29,14 +29,16 @@ class Example:
 def choose(counts: ImageCounts) -> list[list[Example]]:
     """For each class, of the images with it, the best, median and worst one by the class's IoU in the image.
 
-    Fewer where there are not three such images; a class that no image has is left out.
+    Of equal ones the one with more pixels of the class is the worse. Fewer where there are not three such
+    images; a class that no image has is left out.
     """
-    there = counts.counts.sum(2) > 0
+    area = counts.counts.sum(2)
     iou = class_iou(np.eye(len(counts.ids)), parts(counts.counts))
     rows = []
-    for number in range(1, there.shape[1]):
-        images = np.flatnonzero(there[:, number])
-        order = images[np.argsort(-iou[images, number], kind="stable")]
+    for number in range(1, area.shape[1]):
+        images = np.flatnonzero(area[:, number])
+        # of those that are equally bad, the one where there is most to be seen
+        order = images[np.lexsort((area[images, number], -iou[images, number]))]
         # of two the second is the worst, a single one the best
         ranks = {len(order) // 2: "median", len(order) - 1: "worst", 0: "best"} if len(order) else {}
         row = [(order[place], rank) for place, rank in sorted(ranks.items())]

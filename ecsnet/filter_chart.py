@@ -54,7 +54,7 @@ def shares_by_class(
 
 
 def draw_filter(out: Path, filtered: Path, kept: Path, records: list[ImageRecord], names: list[str]) -> None:
-    """Draw both tables of `filter_labels`: by image what each rule took, by class how much was confident.
+    """Draw both tables of `filter_labels`: by image what each rule took, by class the threshold.
 
     Args:
         filtered, kept: the tables.
@@ -67,7 +67,7 @@ def draw_filter(out: Path, filtered: Path, kept: Path, records: list[ImageRecord
     figure = Figure((11, height), dpi=DPI, layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_shares(left, rows)
-    _draw_confident(right, classes)
+    _draw_thresholds(right, classes)
     figure.legend(loc="outside lower left", ncols=3, frameon=False)
     save_figure(figure, out)
 
@@ -83,16 +83,16 @@ def _draw_shares(axes: Axes, rows: dict[str, pd.Series]) -> None:
     _plain(axes)
 
 
-def _draw_confident(axes: Axes, classes: pd.DataFrame) -> None:
+def _draw_thresholds(axes: Axes, classes: pd.DataFrame) -> None:
     places = np.arange(len(classes))
-    labelled = classes["labelled_cells"] > 0
-    shares = 100 * classes["confident_share"].where(labelled, 0)
-    axes.barh(places, shares, 0.7, color="#4292c6")
+    axes.barh(places, classes["threshold"], 0.7, color="#4292c6")
     for place, (_, row) in enumerate(classes.iterrows()):
-        text = f"from {row['threshold']:.2f}" if row["labelled_cells"] else "not labelled"
-        axes.text(2, place, text, va="center", size=8, color="white" if row["labelled_cells"] else "#333333")
+        share = (
+            f"{100 * row['confident_share']:.0f} % of its pixels" if row["labelled_cells"] else "not labelled"
+        )
+        axes.text(row["threshold"] + 0.01, place, share, va="center", size=8)
     axes.set_yticks(places, classes["class"])
-    axes.set(title="of each class's own pixels: confident enough, in %", xlim=(0, 100))
+    axes.set(title="confidence from which a class is kept", xlim=(0, 1))
     axes.set_ylim(len(classes) - 0.4, -0.6)
     _plain(axes)
 

@@ -19,12 +19,14 @@ nav a { margin-right: 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
+.scroll th, .scroll td { white-space: nowrap; }
 th.text, td.text { text-align: left; }
 tr.ours { background: var(--mark); font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
-.note { border-left: 4px solid #d98c00; background: #fff8e8; padding: .6rem 1rem; max-width: 45rem; }
+.note { border-left: 4px solid #d98c00; background: #fff8e8; max-width: 45rem; }
+.note { padding: .6rem 1rem; margin: 0 0 1rem; }
 .note ul { margin: .3rem 0 0; padding-left: 1.2rem; }
 figure { margin: 0; }
 figure img { display: block; max-width: none; }

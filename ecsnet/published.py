@@ -47,10 +47,11 @@ def differences(config: Config, train: int, scored: dict[str, int]) -> list[str]
         found.append("it is not of PASCAL VOC's classes and pictures")
     if train != TRAINAUG:
         found.append(f"it learned from {train} images, not from the {TRAINAUG} of trainaug")
-    for what, count in scored.items():
-        wanted = VAL if what in ("val", "supervised") else TRAIN
-        if count != wanted:
-            found.append(f"{what} is scored on {count} images, not on {wanted}")
+    for wanted in (TRAIN, VAL):
+        whats = [what for what in scored if (what in ("val", "supervised")) == (wanted == VAL)]
+        for count in sorted({scored[what] for what in whats} - {wanted}):
+            names = ", ".join(what for what in whats if scored[what] == count)
+            found.append(f"scored on {count} images, not on {wanted}: {names}")
     if not scored:
         found.append("nothing of it is scored, for want of true masks")
     return found

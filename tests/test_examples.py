@@ -29,6 +29,8 @@ def test_best_median_and_worst_by_hand():
     ]
     assert shown(choose(counts_of(pairs[:2]))) == [[("i1", 1, "best", 100), ("i0", 1, "worst", 50)]]
     assert shown(choose(counts_of(pairs[:1]))) == [[("i0", 1, "best", 50)]]
+    missed = [([1, 0, 0, 0], [0, 0, 0, 0]), (cat, [0, 0, 0, 0]), ([1, 1, 0, 0], [0, 0, 0, 0])]
+    assert [one.image_id for one in choose(counts_of(missed))[0]] == ["i0", "i2", "i1"]
     assert choose(counts_of(pairs[4:])) == []  # no image has a class
 
 

@@ -15,7 +15,9 @@ def test_every_difference_is_named():
         "it learned from 321 images, not from the 10582 of trainaug"
     ]
     found = differences(Config(), TRAINAUG, {**SCORED, "cam": 321, "val": 123})
-    assert found == ["cam is scored on 321 images, not on 1464", "val is scored on 123 images, not on 1449"]
+    assert found == ["scored on 321 images, not on 1464: cam", "scored on 123 images, not on 1449: val"]
+    found = differences(Config(), TRAINAUG, dict.fromkeys(SCORED, 9))
+    assert found[0] == "scored on 9 images, not on 1464: cam, filtered_labels"
     demo = dataclasses.replace(Config(), dataset=Dataset(kind="demo"))
     assert differences(demo, TRAINAUG, SCORED) == ["it is not of PASCAL VOC's classes and pictures"]
     assert differences(Config(), TRAINAUG, {}) == ["nothing of it is scored, for want of true masks"]
