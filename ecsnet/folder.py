@@ -63,6 +63,7 @@ def resolved(config: Config) -> tuple[Config, list[Photo]]:
     dataset = config.dataset
     if dataset.kind != "folder":
         return config, []
+    _refuse_masks_elsewhere(config)
     photos = read_photos(dataset)
     parts = split(photos, dataset)
     _refuse_empty(parts, dataset)
@@ -80,6 +81,22 @@ def resolved(config: Config) -> tuple[Config, list[Photo]]:
         supervised=dataclasses.replace(config.supervised, masks=bound),
     )
     return config, photos
+
+
+def _refuse_masks_elsewhere(config: Config) -> None:
+    """Keys that name VOC's lists and folders of masks must not be thought to count here."""
+    default = Config()
+    given = [
+        f"{section}.{key}"
+        for section, key in (
+            *(("score", "train_list"), ("score", "train_masks"), ("score", "val_masks")),
+            ("supervised", "masks"),
+        )
+        if getattr(getattr(config, section), key) != getattr(getattr(default, section), key)
+    ]
+    if given:
+        why = "of kind folder all true masks are those in dataset.masks, and what has none is not scored"
+        raise UserError(f"{', '.join(given)}: {why}; take the keys out")
 
 
 def classes_of(photos: Iterable[Photo], dataset: Dataset) -> tuple[str, ...]:

@@ -360,6 +360,14 @@ def test_links_stay_right_where_the_project_moves(place):
     assert (place.with_name("moved") / "root" / "JPEGImages" / "a.jpg").exists()
 
 
+def test_masks_are_named_in_one_place(place):
+    elsewhere = {"val_masks": None, "train_list": "all"}
+    with pytest.raises(
+        UserError, match=r"score\.train_list, score\.val_masks: of kind folder all true masks"
+    ):
+        resolved(parse_config({"dataset": {"kind": "folder"}, "score": elsewhere}))
+
+
 def masks(place, **values):
     chosen = {"masks": "masks", "classes": ["cat", "dog"], "val_list": untagged(place)}
     import_masks.run(
