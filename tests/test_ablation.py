@@ -179,7 +179,7 @@ RUN = {
     "demo": 1, "fetch_weights": 1, "prepare_train": 1, "prepare_val": 1, "check_masks": 3, "train_cam": 1,
     "erase": 4, "evidence": 4, "train_ecs": 1, "ecs_labels": 4, "filter_labels": 1, "train_segmenter": 1,
     "predict": 4, "gather_labels": 1, "train_supervised": 1, "predict_supervised": 4, "gather_supervised": 1,
-    "score": 6, "summary": 1, "figures": 1,
+    "score": 6, "summary": 1, "figures": 1, "pack_model": 1, "overview": 1,
 }  # fmt: skip
 MORE = {
     "evidence": 4 * 8,  # without rules, four rules, the refined CAM alone, without walk, without weight
