@@ -21,8 +21,8 @@ from .settings import Config, changed_settings, parse_config
 
 if TYPE_CHECKING:
     from .estimate import Cost
+    from .speeds import Speeds
     from .survey import Pictures
-    from .trial import Speeds
 
 LONGEST_VALUE = 40
 SPREAD = "an estimate: a third more or less is possible"
@@ -95,7 +95,7 @@ def _report_configuration(config: Config, files: Sequence[str], report: Report) 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
-        value = list(value)
+        value = f"[{', '.join(map(_shown, value))}]"
     text = f"{value:g}" if isinstance(value, float) else str(value)
     text = text.lower() if isinstance(value, bool) else text
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
@@ -154,13 +154,14 @@ def _look_at_costs(look: Look, pictures: "Pictures", timing: bool) -> None:
         speeds = _speeds(look, pictures)
         if speeds.errors:
             return
-        machine.report_memory(speeds.memory, look.cards > 0, report)
+        if speeds.memory:
+            machine.report_memory(speeds.memory, look.cards > 0, report)
         _report_times(look, estimate.costs(look.config, pictures, look.todo, speeds, max(1, look.cards)))
 
 
 def _speeds(look: Look, pictures: "Pictures") -> "Speeds":
     from .cli import memory_setting
-    from .trial import measure
+    from .speeds import measure
 
     stages = {job.stage for job in look.todo.values()}
     with tempfile.TemporaryDirectory() as name:
@@ -178,7 +179,15 @@ def _report_times(look: Look, costs: "list[Cost]") -> None:
     for cost in costs:
         look.report.ok("time", f"{cost.rule:<{wide}}  {clock(cost.seconds):>8}  {cost.text}")
     total = sum(cost.seconds for cost in costs)
-    look.report.ok("time", f"{'in all':<{wide}}  {clock(total):>8}  {SPREAD}")
+    look.report.ok("time", f"{'in all':<{wide}}  {clock(total):>8}  about {duration(total)}; {SPREAD}")
+
+
+def duration(seconds: float) -> str:
+    """A long time for a person."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return "a minute" if seconds > 30 else "a few seconds"
 
 
 def _tell_command(look: Look, targets: Sequence[str], option: Sequence[str]) -> None:

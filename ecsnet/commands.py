@@ -39,7 +39,7 @@ def add_commands(subparsers: Any) -> None:
         parser = subparsers.add_parser(
             name,
             help=command.text,
-            description=f"{command.text[0].upper()}{command.text[1:]}.",
+            description=textwrap.fill(f"{command.text[0].upper()}{command.text[1:]}.", width()),
             epilog=f"example:\n  {command.example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

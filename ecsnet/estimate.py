@@ -1,4 +1,4 @@
-"""How much time and space a run will take, from its settings, its pictures and what `trial` measured."""
+"""How much time and space a run will take, from its settings, its pictures and what `speeds` measured."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -9,10 +9,11 @@ import torch
 from .networks import Classifier, DeepLab, EcsNet
 from .plan import Jobs
 from .settings import Config, Training
+from .speeds import Speeds
 from .stand_ins import megapixels
 from .survey import Pictures
 from .tables import ImageRecord
-from .trial import PASSES, TRAININGS, Speeds
+from .trial import PASSES, TRAININGS
 
 LIGHT_SECONDS, LIGHT_PER_MEGAPIXEL = 1.0, 0.01
 """Of a job without a network: a table, a score."""

@@ -26,8 +26,9 @@ HEADINGS = ("miou", "best", "kept", "share", "acc.")
 """Short names of `METRICS`, so that the table fits a terminal."""
 
 LEGEND = (
-    "In percent. miou: of all pixels, ignored ones as background; best: at the best threshold of the maps;\n"
-    "kept, share, acc.: mIoU, share and accuracy of the pixels that are not ignored."
+    "In percent. miou: of all pixels, ignored ones as background.\n"
+    "best: at the best threshold of the maps.\n"
+    "kept, share, acc.: mIoU, share and accuracy of the pixels not ignored."
 )
 
 RATIO = "ratio_to_supervised"

@@ -1,17 +1,11 @@
-"""How fast this machine is: some real steps and passes of each stage, at the run's own sizes, timed.
+"""Some real steps and passes of each stage, at the run's own sizes, timed. For `ecsnet check`.
 
-For `ecsnet check`. The networks are new ones: what they say is worth nothing, what they cost is the same.
+The networks are new ones: what they say is worth nothing, what they cost is the same.
 """
 
-import contextlib
 import dataclasses
-import io
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,62 +36,6 @@ WINNERS = 6
 TRAININGS = ("train_cam", "train_ecs", "train_segmenter")
 PASSES = {"erase": Classifier, "evidence": Classifier, "ecs_labels": EcsNet, "predict": DeepLab}
 """Stages that pass over all images, and the network of each; all but the last need the results before."""
-
-
-@dataclass
-class Speeds:
-    """What was measured.
-
-    Attributes:
-        step: seconds of a step by training.
-        image: seconds for a megapixel of pictures by stage.
-        start: seconds until a job begins to work.
-        memory: bytes at most.
-        errors: what a stage ended with, where it did not work.
-    """
-
-    step: dict[str, float] = field(default_factory=dict)
-    image: dict[str, float] = field(default_factory=dict)
-    start: float = 0.0
-    memory: float = 0.0
-    errors: dict[str, Exception] = field(default_factory=dict)
-
-
-def measure(config: Config, pictures: Pictures, stages: set[str], folder: Path, threads: int) -> Speeds:
-    """Time trainings and passes over the images.
-
-    Args:
-        stages: those that would run.
-        folder: an empty one, for what they write.
-        threads: of each stage.
-    """
-    speeds = Speeds(start=_start_seconds())
-    # random weights make some numbers so small that processors take a hundred times as long for them
-    torch.set_flush_denormal(True)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            trial = Trial(config, pictures, folder, threads)
-            for stage in (*TRAININGS, *PASSES):
-                _measure(trial, stage, stages, speeds)
-    finally:
-        torch.set_flush_denormal(False)
-    speeds.memory = _peak_memory(trial.device)
-    return speeds
-
-
-def _measure(trial: "Trial", stage: str, stages: set[str], speeds: Speeds) -> None:
-    """Time a stage that would run, or that gives one that would what it reads."""
-    followers = ("erase", "evidence", "ecs_labels")
-    needed = followers[followers.index(stage) :] if stage in followers else (stage,)
-    if speeds.errors or not stages.intersection(needed):
-        return
-    try:
-        if stage in TRAININGS:
-            speeds.step[stage] = trial.step_seconds(stage)
-        else:
-            speeds.image[stage] = trial.image_seconds(stage)
-    except Exception as error:
-        speeds.errors[stage] = error
 
 
 class Trial:
@@ -248,17 +186,3 @@ def timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-def _start_seconds() -> float:
-    """Seconds until a new process has imported what a stage with a network needs."""
-    words = [sys.executable, "-c", "import ecsnet.predict, ecsnet.training"]
-    return timed(partial(subprocess.run, words, check=True))
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Bytes that were used at most: of a card, else of this process."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

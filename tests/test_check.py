@@ -16,15 +16,15 @@ from conftest import REPOSITORY
 from PIL import Image
 from voc_folder import CLASSES, make_voc, run_prepare, write_list
 
-from ecsnet import check, estimate, machine, stand_ins, survey, trial
+from ecsnet import check, estimate, machine, speeds, stand_ins, survey, trial
 from ecsnet.cli import main
 from ecsnet.plan import Jobs
 from ecsnet.report import Report, size
 from ecsnet.settings import Config, Runtime, TrainCam, parse_config
+from ecsnet.speeds import Speeds
 from ecsnet.store import ShardWriter
 from ecsnet.survey import Pictures
 from ecsnet.tables import ImageRecord
-from ecsnet.trial import Speeds
 
 BACKBONE = {"name": "resnet18", "weights": "none"}
 SMALL = {"epochs": 1, "batch_size": 2, "crop_size": 33}
@@ -215,7 +215,7 @@ def test_a_disk_without_room(answer, monkeypatch):
 
 def test_stages_are_timed(answer, monkeypatch):
     monkeypatch.setattr(trial, "SECONDS", 0.01)
-    monkeypatch.setattr(trial, "_start_seconds", lambda: 1.0)
+    monkeypatch.setattr(speeds, "_start_seconds", lambda: 1.0)
     code, lines = answer(CONFIG, "--configfile", "mine.yaml")
     assert code == 0, lines
     rules = ["train_cam", "erase", "evidence", "train_ecs", "ecs_labels", "train_segmenter", "predict"]
@@ -229,7 +229,7 @@ def test_a_trial_that_fails_is_a_problem(answer, monkeypatch):
     def fail(*arguments, **named):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(trial, "_start_seconds", lambda: 1.0)
+    monkeypatch.setattr(speeds, "_start_seconds", lambda: 1.0)
     monkeypatch.setattr(trial, "time_steps", fail)
     code, lines = answer(CONFIG, "--configfile", "mine.yaml")
     assert code == 1
@@ -276,18 +276,18 @@ def test_times_are_jobs_steps_and_pictures_times_what_was_measured():
     config = dataclasses.replace(Config(), shards=4, train_cam=TrainCam(epochs=2, batch_size=8))
     records = [ImageRecord(str(number), "", 1000, 500, (1,), "") for number in range(40)]
     pictures = Pictures(records, records[:8], 8, None)
-    speeds = Speeds(step={"train_cam": 0.5}, image={"erase": 2.0, "predict": 4.0}, start=3.0)
+    measured = Speeds(step={"train_cam": 0.5}, image={"erase": 2.0, "predict": 4.0}, start=3.0)
     jobs = {
         "train_cam": Jobs("train_cam", 1, 1),
         "erase": Jobs("erase", 2, 4),
         "predict_supervised": Jobs("predict", 4, 4),
     }
-    cam, erase, predict = estimate.costs(config, pictures, jobs, speeds, 1)
+    cam, erase, predict = estimate.costs(config, pictures, jobs, measured, 1)
     assert cam.seconds == 3 + estimate.END_SECONDS + 10 * 0.5
     assert cam.text == "10 steps, 0.50 s each"
     assert erase.seconds == 2 * (3 + estimate.END_SECONDS) + 20 * 0.5 * 2.0
     assert predict.seconds == 4 * (3 + estimate.END_SECONDS) + 8 * 0.5 * 4.0
-    [_, shared, _] = estimate.costs(config, pictures, jobs, speeds, 2)
+    [_, shared, _] = estimate.costs(config, pictures, jobs, measured, 2)
     assert shared.seconds == erase.seconds / 2
 
 
@@ -307,6 +307,21 @@ def test_pictures_drawn_in_place_of_others_have_their_size(tmp_path):
     maps = stand_ins.maps(RECORD)
     assert set(np.unique(maps["label"])) == {0, 1, 3, 255}
     assert maps["region"].shape == maps["label"].shape == (18, 25)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (9, "a few seconds"),
+        (70, "a minute"),
+        (493, "8.2 minutes"),
+        (4467, "74 minutes"),
+        (90000, "25 hours"),
+        (3e5, "3.5 days"),
+    ],
+)
+def test_durations(seconds, text):
+    assert check.duration(seconds) == text
 
 
 @pytest.mark.parametrize(

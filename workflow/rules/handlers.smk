@@ -34,9 +34,8 @@ def print_results():
     unscored = [what for what in WHATS if what != "supervised" and not can_be_scored(what)]
     if unscored:
         print(f"Not scored, for want of true masks: {', '.join(unscored)}")
-    report_command = (
-        f"snakemake --report report.html {option('--configfile', workflow.overwrite_configfiles)}"
-    )
+    files = [os.path.relpath(path) for path in workflow.overwrite_configfiles]
+    report_command = f"snakemake --report report.html {option('--configfile', files)}"
     times = ending.times_text(ending.stage_times(Path(LOGS)))
     print(*filter(None, [times, ending.places_text(Path(RESULTS), report_command.strip())]), sep="\n")
 
