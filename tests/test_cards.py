@@ -124,10 +124,11 @@ def test_no_card_ever_has_two_users_and_nobody_waits_for_ever(tmp_path, counts):
 
 def test_a_killed_process_frees_its_cards(tmp_path):
     results, stop = FORK.Queue(), FORK.Event()
-    # an event of its own: a process that is killed while it waits may leave the event locked
-    process = FORK.Process(target=hold, args=(tmp_path, results, FORK.Event(), 3))
+    # an event and a queue of its own: a process that is killed may leave both locked
+    told = FORK.Queue()
+    process = FORK.Process(target=hold, args=(tmp_path, told, FORK.Event(), 3))
     process.start()
-    assert results.get(timeout=20) == [0, 1, 2]
+    assert told.get(timeout=20) == [0, 1, 2]
     process.kill()
     process.join()
     again = FORK.Process(target=hold, args=(tmp_path, results, stop, 2))

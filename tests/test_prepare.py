@@ -73,10 +73,13 @@ def test_the_tables_of_a_good_data_set(data, out, capsys):
     assert (val.id, val.tags) == ("v1", (2,))
     assert read_problems(out, "train").empty
     assert read_problems(out, "val").empty
-    assert capsys.readouterr().out == (
-        "prepare: 2 training images, 2 classes with 1 (dog) to 2 (cat) images each; warnings: 0\n"
-        "prepare: 1 validation images; warnings: 0\n"
+    train_progress, train_text, val_progress, val_text = capsys.readouterr().out.splitlines()
+    assert train_text == (
+        "prepare: 2 training images, 2 classes with 1 (dog) to 2 (cat) images each; warnings: 0"
     )
+    assert val_text == "prepare: 1 validation images; warnings: 0"
+    assert train_progress.startswith("prepare  2/2  100 %")
+    assert val_progress.startswith("prepare  1/1  100 %")
 
 
 def test_tables_do_not_depend_on_the_folder_or_the_threads(data, out, tmp_path):
