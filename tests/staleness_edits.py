@@ -295,6 +295,7 @@ EDITS = {
     "`filter_labels.source` changed to evidence": setting("filter_labels.source", "evidence"),
     "`train_segmenter.atrous_rates`: entries swapped": turned("train_segmenter.atrous_rates"),
     "`predict.scales` changed": setting("predict.scales", [1.5]),
+    "`pack_model.licence` changed": setting("pack_model.licence", "CC0"),
     "`score.cam_threshold` changed": setting("score.cam_threshold", 0.2),
     "`score.train_list` changed": both(
         lambda run: run.write("few.txt", f"{TRAIN_IMAGE}\n"), setting("score.train_list", "few.txt")

@@ -317,7 +317,8 @@ def printed_help(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_help_names_every_stage_and_what_it_does(capsys):
     text = printed_help(capsys)
     for name, stage in {**cli.STAGES, **commands.COMMANDS}.items():
-        assert re.search(rf"^ +{name}\s+{re.escape(stage.text)}$", text, re.M), name
+        assert re.search(rf"^ +{name} ", text, re.MULTILINE), name
+        assert f"{name} {stage.text}" in " ".join(text.split())
     groups = [text.index(name) for name in ("commands for people:", "stages, in the order", "examples:")]
     assert groups == sorted(groups)
     assert "  ecsnet check --configfile config/demo.yaml\n" in text
@@ -327,7 +328,9 @@ def test_help_names_every_stage_and_what_it_does(capsys):
 @pytest.mark.parametrize("words", [(), *((name,) for name in commands.COMMANDS)])
 def test_help_fits_a_narrow_terminal(words, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert max(map(len, printed_help(capsys, *words).splitlines())) <= columns
+    lines = printed_help(capsys, *words).splitlines()
+    # an example is to be copied as one line
+    assert max(len(line) for line in lines if not line.startswith("  ecsnet ")) <= columns
 
 
 @pytest.mark.parametrize("name", commands.COMMANDS)

@@ -265,6 +265,8 @@ def call_offences(node: ast.Call) -> Iterator[str]:
 def test_no_module_runs_text_or_loads_pickles(path):
     # one module looks into archives, and never has tarfile unpack them; another writes them
     allowed = {"tarfile"} if path.name in ("archives.py", "packing.py") else set()
+    if path.name == "completion.py":
+        allowed = {"shtab.complete(parser, shell=shell)"}  # the name of a shell, and nothing runs
     assert set(offences(ast.parse(path.read_text()))) == allowed
 
 
@@ -288,7 +290,8 @@ def test_one_module_each_reads_xml_pictures_archives_matlab_files_and_the_networ
         (r"Image\.open\(", "pictures.py"),
         (r"tarfile\.|zipfile\.Path|gzip\.", "archives.py", "packing.py"),  # the second only writes
         (r"loadmat\(|h5py", "sbd.py"),
-        (r"urllib|http\.client|urlopen|requests\.", "transfer.py"),
+        (r"urllib\.request|http\.client|urlopen|requests\.", "transfer.py"),
+        (r"create_connection", "machine.py"),  # and sends nothing
     ):
         assert [path.name for path in MODULES if re.search(names, path.read_text())] == allowed
     assert re.findall(r'open\(.*?"(\w+)"', (REPOSITORY / "ecsnet/packing.py").read_text()) == ["wb", "w"]

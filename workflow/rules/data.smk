@@ -280,13 +280,6 @@ MASKS = {
 }
 
 
-def masks_made(wildcards):
-    """What stands for the true masks of a data set that a rule makes."""
-    if COCO:
-        return expand(rules.import_coco_masks.output, part=MASKS[wildcards.part][0])
-    return rules.import_masks.output if FOLDER else []
-
-
 # Only scores and the supervised bound depend on this rule. It runs early all the same: a mask that is
 # missing is better known now than after the last training.
 rule check_masks:

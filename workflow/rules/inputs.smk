@@ -81,6 +81,13 @@ def made_of(*parts):
     return rules.demo.output if MADE else []
 
 
+def masks_made(wildcards):
+    """What stands for the true masks of a data set that a rule makes."""
+    if COCO:
+        return expand(rules.import_coco_masks.output, part=MASKS[wildcards.part][0])
+    return rules.import_masks.output if FOLDER else []
+
+
 def start_of_round(wildcards):
     """The network that a round starts from, and the labels that it learns from."""
     before = int(wildcards.round) - 1
