@@ -5,19 +5,19 @@ files that it has looked at).
 """
 
 import dataclasses
-import os
 import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import folder
+from . import coco, folder
 from .errors import UserError, explain
 from .plan import Jobs, configuration, jobs_by_rule, planned, words_of
 from .progress import clock
 from .report import Report, told
 from .settings import Config, changed_settings, parse_config
+from .threads import usable_cores
 
 if TYPE_CHECKING:
     from .estimate import Cost
@@ -74,11 +74,6 @@ def run(words: Sequence[str] = (), configfiles: Sequence[str] = (), timing: bool
     return not report.problems
 
 
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _report_configuration(config: Config, files: Sequence[str], report: Report) -> None:
     """The settings that are not the defaults, with their values, section by section."""
     sections: dict[str, list[str]] = {}
@@ -116,7 +111,7 @@ def _look_at_data(look: Look) -> "Pictures | None":
 
     report = look.report
     try:
-        config, photos = folder.resolved(look.config)
+        config, photos = folder.resolved(coco.resolved(look.config))
     except UserError:
         return None  # Snakemake has said it
     source = config.dataset

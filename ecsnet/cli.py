@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, launch, settings, stopping
-from .commands import COMMANDS, add_commands, overview, run_command
+from .commands import COMMANDS, add_commands, count, overview, run_command
 from .errors import UserError, explain
 from .progress import clock
 from .schema import describe, show
@@ -44,13 +44,6 @@ def shard(text: str) -> Shard:
         return Shard.parse(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def count(text: str) -> int:
-    """A whole number from 1."""
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
-    return int(text)
 
 
 ARGUMENTS = {

@@ -1,10 +1,11 @@
 """Commands for people, beside the stages that the workflow runs. Their modules are imported when they run."""
 
 import argparse
+import contextlib
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .errors import UserError, explain
 from .progress import vanishing
 from .settings import Runtime
 from .terminal import listed, width
+from .threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def add_commands(subparsers: Any) -> None:
 
 def run_command(parsed: argparse.Namespace) -> int:
     """Run the command that was parsed; the exit status."""
+    # before torch looks at the cards: numbers as nvidia-smi has them
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         return COMMANDS[parsed.stage].run(parsed)
     except UserError as error:
@@ -84,6 +88,13 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="of which the script is")
 
 
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
+
+
 def side(text: str) -> int:
     """A length in pixels that a network can see."""
     if not (text.isdecimal() and 32 <= int(text) <= 8192):
@@ -110,8 +121,8 @@ def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fast", action="store_true", help="one view, no refinement: less exact")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--threads", type=int, default=cores, help="CPU threads (default: all cores)")
+    cores = usable_cores()
+    parser.add_argument("--threads", type=count, default=cores, help="CPU threads (default: all cores)")
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -133,31 +144,41 @@ def _why(parsed: argparse.Namespace) -> int:
 
 
 def _predict_folder(parsed: argparse.Namespace) -> int:
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # before torch looks at the cards
     from . import predict_folder
 
-    names = ("model", "photos", "out", "overlays", "longest_side", "fast")
-    runtime, threads = Runtime(device=parsed.device), max(1, parsed.threads)
-    try:
-        with stopping.watching(parsed.stage, note="the same command goes on"):
-            predict_folder.run(
-                **{name: getattr(parsed, name) for name in names}, runtime=runtime, threads=threads
-            )
-    except UserError:
-        raise
-    except Exception as error:
-        text = explain(error, "--threads or --longest-side")
-        if text is None:
-            raise
-        raise UserError(text) from None
+    names = ("model", "photos", "out", "overlays", "longest_side", "fast", "threads")
+    values = {name: getattr(parsed, name) for name in names}
+    with _ending_well(parsed.stage, "--threads or --longest-side", "the same command goes on"):
+        predict_folder.run(**values, runtime=Runtime(device=parsed.device))
     return 0
 
 
 def _export(parsed: argparse.Namespace) -> int:
     from . import export
 
-    export.run(model=parsed.model, out=parsed.out)
+    with _ending_well(parsed.stage, "the size of the network", stopping.ANEW):
+        export.run(model=parsed.model, out=parsed.out)
     return 0
+
+
+@contextlib.contextmanager
+def _ending_well(name: str, memory: str, note: str) -> Iterator[None]:
+    """What the system refuses is told in a line, and a signal leaves nothing half-written.
+
+    Args:
+        memory: what to lower where memory does not suffice.
+        note: what the same command will do after a signal.
+    """
+    try:
+        with stopping.watching(name, note=note):
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = explain(error, memory)
+        if text is None:
+            raise
+        raise UserError(text) from None
 
 
 def _completion(parsed: argparse.Namespace) -> int:

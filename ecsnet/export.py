@@ -98,7 +98,9 @@ def example() -> tuple[Tensor]:
 
 def write_exported(network: nn.Module, segmenter: Segmenter, out: Path) -> Callable[[Tensor], Tensor]:
     """Write a program of torch.export; what it answers when it is read back."""
-    program = torch.export.export(network, example(), dynamic_shapes=dynamic_shapes())
+    # bounds of its own: backbones that pad as TensorFlow does hold for no plain range
+    free = {"images": dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)}
+    program = torch.export.export(network, example(), dynamic_shapes=free)
     torch.export.save(program, out, extra_files={"ecsnet.json": json.dumps(about(segmenter))})
     return torch.export.load(out).module()
 

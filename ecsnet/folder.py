@@ -161,7 +161,7 @@ def _scan(images: str, tags: str, masks: str | None) -> tuple[tuple[Photo, ...],
     if problems and not os.path.isdir(images):
         return (), tuple(problems)
     problems += _within(images, masks)
-    names = sorted(found_names(Path(images), ENDINGS + UNREADABLE))
+    names = sorted(without_raw(found_names(Path(images), ENDINGS + UNREADABLE)))
     remedy = "convert it to JPEG, or move it out of the folder"
     problems += [
         f"{images}/{name}: cannot be read; {remedy}" for name in names if name.lower().endswith(UNREADABLE)
@@ -184,11 +184,27 @@ def found_names(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
 
     Hidden files and folders are left out, and those of systems that keep small copies of pictures.
     """
+    seen: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:  # by a link to a folder above it
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = [name for name in folders if not name.startswith((".", "@", "__MACOSX"))]
         for name in files:
             if not name.startswith(".") and name.lower().endswith(endings):
                 yield Path(place, name).relative_to(folder).as_posix()
+
+
+def without_raw(names: Iterable[str]) -> list[str]:
+    """Names without those that cannot be read, where one that can be differs in its ending alone.
+
+    Cameras write such pairs, of a raw picture and a JPEG.
+    """
+    names = list(names)
+    readable = {_stem(name) for name in names if not name.lower().endswith(UNREADABLE)}
+    return [name for name in names if not (name.lower().endswith(UNREADABLE) and _stem(name) in readable)]
 
 
 def photo_id(name: str) -> str:

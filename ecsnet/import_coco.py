@@ -38,9 +38,7 @@ def run(settings: Dataset, *, part: str, root: Path, out: Path, threads: int = 1
     """
     warnings.filterwarnings("ignore", module="PIL")  # of metadata, without the picture's name
     source = part_of(settings, part)
-    instances = read_instances(source, with_shapes=False)
-    labels = _labels(source, instances, settings)
-    own = [picture for picture in instances.pictures if labels[picture.key] or part == "val"]
+    own, labels, left = tagged(settings, part)
     _refuse_elsewhere(own, source)
     with ThreadPoolExecutor(threads) as pool:
         results = list(mapped(pool, partial(_try_import, source, root, labels), own))
@@ -49,8 +47,20 @@ def run(settings: Dataset, *, part: str, root: Path, out: Path, threads: int = 1
         remove_leftovers(root / folder)
     write_lists(root, {part: [picture.id for picture in own]})
     write_text(out, pd.DataFrame(results, columns=COLUMNS).to_csv(index=False, lineterminator="\n"))
-    left = len(instances.pictures) - len(own)
     print(f"import_coco: {part}, {len(own)} pictures; left out for want of an instance: {left}")
+
+
+def tagged(settings: Dataset, part: str) -> tuple[list[Picture], dict[int | str, tuple[str, ...]], int]:
+    """A part's pictures, the labels of each by its key, and how many are left out for want of one.
+
+    Raises:
+        UserError: with a line for each mistake in the JSON, or a class that it does not have.
+    """
+    source = part_of(settings, part)
+    instances = read_instances(source, with_shapes=False)
+    labels = _labels(source, instances, settings)
+    own = [picture for picture in instances.pictures if labels[picture.key] or part == "val"]
+    return own, labels, len(instances.pictures) - len(own)
 
 
 def _labels(source: Part, instances: Instances, settings: Dataset) -> dict[int | str, tuple[str, ...]]:

@@ -128,13 +128,18 @@ def _without_paths(settings: Any) -> dict[str, Any] | None:
 _DAMAGED = (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError)
 
 
-def load_network(path: Path, kind: type[Kind], device: torch.device | str = "cpu") -> Kind:
+AGAIN = "delete it and run snakemake again"
+
+
+def load_network(
+    path: Path, kind: type[Kind], device: torch.device | str = "cpu", remedy: str = AGAIN
+) -> Kind:
     """Read a network that `save_network` wrote onto a device, ready for inference.
 
     Raises:
         UserError: the file is missing, damaged, or holds another kind of network.
     """
-    with _opened(path) as file:
+    with _opened(path, remedy) as file:
         about = _about(file)
         found = about.get("kind", "unknown")
         if found != kind.__name__:
@@ -159,7 +164,7 @@ def _about(file: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, remedy: str = AGAIN) -> Iterator[Any]:
     """The file; whatever is wrong with it, found within the block too, is the user's to mend."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -169,9 +174,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except UserError:
         raise
     except _DAMAGED as error:
-        raise UserError(
-            f"{path}: damaged weights file ({error}); delete it and run snakemake again"
-        ) from None
+        raise UserError(f"{path}: damaged weights file ({error}); {remedy}") from None
 
 
 def _build(kind: type[Kind], spec: dict) -> Kind:

@@ -56,14 +56,14 @@ class Opened:
         return plain.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
 
 
-def opened_photo(path: Path) -> Opened:
-    """A photograph in any of `FORMATS`.
+def opened_photo(path: Path, content: bytes | None = None) -> Opened:
+    """A photograph in any of `FORMATS`; `content` is the file's, where it is read already.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        picture = decode(read_content(path), FORMATS)
+        picture = decode(read_content(path) if content is None else content, FORMATS)
         if picture.mode not in MODES:
             raise PictureError(f"has the pixel format {picture.mode}", "convert it to 8 bits a channel")
     except FileNotFoundError:

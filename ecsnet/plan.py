@@ -57,7 +57,11 @@ def planned(arguments: Sequence[str]) -> Iterator[Any]:
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)) as api:
             yield _graph(api, options)
     except (WorkflowError, RuleException, ApiError, CliException) as error:
-        raise UserError(str(error)) from None
+        # what Snakemake adds says where in its files it was
+        text = re.split(r"\n(?:Wildcards|Traceback):", str(error))[0]
+        raise UserError(text.removeprefix("WorkflowError:").strip()) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"a configuration file is no UTF-8 text ({error}); save it as UTF-8") from None
     except FileNotFoundError as error:
         raise UserError(f"there is no file {error.filename}") from None
 

@@ -1,7 +1,10 @@
 """`ecsnet predict-folder`: masks of any photographs by a trained network, without the pipeline."""
 
+import contextlib
 import csv
+import errno
 import io
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -12,25 +15,29 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from . import stopping
 from .ahead import in_order, side_threads
 from .device import choose_device, inference_batch
 from .errors import UserError, raise_problems
-from .folder import ENDINGS, UNREADABLE, found_names
+from .folder import ENDINGS, UNREADABLE, found_names, without_raw
 from .grids import argmax_labels
 from .overlay import draw_overlay
 from .palette import write_mask
 from .photographs import opened_photo
+from .pictures import PictureError, read_content
 from .predict import segment
 from .progress import Progress
 from .segmenter import Segmenter, load_segmenter
 from .settings import Predict, Refine, Runtime
 from .store import fingerprint, write_text
 
-COLUMNS = ("image", "mask", "width", "height", "labels", "percent", "key")
+COLUMNS = ("image", "mask", "width", "height", "labels", "percent", "key", "digest")
 WINDOW = 4
 """Batches of pictures among which those of equal shape go together."""
 SECONDS = 10
-"""Between two writings of the table, which a run that was stopped goes on from."""
+"""Between two writings of the table, which a run that was killed goes on from."""
+OF_THE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ)
+"""Errors that concern one picture, and not the next."""
 LEAST = 0.001
 """Share of the pixels from which on a class is named in the table."""
 
@@ -84,19 +91,22 @@ def run(
     """Write <out>/<name>.png, a palette PNG of the photograph's own size, for each, and the table masks.csv.
 
     A picture whose mask is there already, by this network, is passed over; so a run that was stopped goes on.
+    Masks of other pictures that an earlier run left stay, in the table too.
 
     Args:
         model: file by `pack_model`.
         photos: folder of photographs, folders within it included, or a single one.
         out: folder of the masks, outside that of the photographs. The table has the columns image, mask,
             width, height, labels (the classes in it, the largest first, with semicolons between them),
-            percent (of its pixels, for each of them), and key.
+            percent (of its pixels, for each of them), key (of picture, network, and how it was used), and
+            digest (of the mask).
         overlays: folder for pictures of mask and photograph; None for none.
         longest_side: larger pictures are segmented at this size in pixels; as in training where it is None.
         fast: one view and no refinement, a few times as fast and less exact.
 
     Raises:
-        UserError: the model or the photographs are not there; or some cannot be read, after all others.
+        UserError: the model or the photographs are not there, or a file that is no earlier result is in the
+            way; or, after all others, some pictures cannot be used.
     """
     warnings.filterwarnings("ignore", module="PIL")  # of metadata, without the picture's name
     folder, names = find_photographs(photos, [place for place in (out, overlays) if place])
@@ -106,9 +116,10 @@ def run(
     if segmenter.licence:
         print(f"licence: {segmenter.licence}")
     job = Job(folder, out, overlays, segmenter)
+    refuse_overwriting(job, names)
     rows, problems = segment_all(job, names, runtime, device, threads)
     print(f"{len(rows)} masks in {out}, listed in {out / 'masks.csv'}")
-    raise_problems(problems, "Some pictures cannot be read:")
+    raise_problems(problems, "Some pictures cannot be used:", limit=len(problems))
 
 
 def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]:
@@ -118,6 +129,10 @@ def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]
         UserError: there is none, two would have the same mask, or one of the other folders lies within.
     """
     if photos.is_file():
+        if photos.parent.resolve() in [other.resolve() for other in others]:
+            raise UserError(
+                f"{photos.parent}: is where the photograph is; name another folder for the result"
+            )
         return photos.parent, [photos.name]
     if not photos.is_dir():
         raise UserError(f"{photos}: no such folder or picture")
@@ -125,7 +140,7 @@ def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]
     for other in others:
         if place in (other.resolve(), *other.resolve().parents):
             raise UserError(f"{other}: lies in the folder of photographs, {photos}; name one outside of it")
-    names = sorted(found_names(photos, ENDINGS + UNREADABLE))
+    names = sorted(without_raw(found_names(photos, ENDINGS + UNREADABLE)))
     if not names:
         raise UserError(f"{photos}: no picture ({', '.join(ENDINGS)}) in it")
     seen: dict[str, str] = {}
@@ -139,6 +154,24 @@ def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]
         "Some names stand for two pictures:",
     )
     return photos, names
+
+
+def refuse_overwriting(job: Job, names: list[str]) -> None:
+    """Refuse to write over a photograph, or over what no earlier run has written.
+
+    Raises:
+        UserError: with a line for each such file.
+    """
+    photographs = {os.path.realpath(job.folder / name) for name in names}
+    ours = read_rows(job.out / "masks.csv")
+    problems = []
+    for name in names:
+        for target in filter(None, (job.mask(name), job.overlay(name))):
+            if os.path.realpath(target) in photographs:
+                problems.append(f"{target}: is one of the photographs")
+            elif target.exists() and name not in ours:
+                problems.append(f"{target}: is there already, and {job.out / 'masks.csv'} does not list it")
+    raise_problems(problems, "Some files are in the way; name another folder:")
 
 
 def mask_name(name: str) -> str:
@@ -162,24 +195,41 @@ def segment_all(
     """Write all masks and the table; its rows by picture, and what is wrong with the others."""
     table = job.out / "masks.csv"
     before = read_rows(table)
-    rows = {name: before[name] for name in names if name in before}  # of others, nothing is said any more
+    rows = {name: row for name, row in before.items() if (job.out / row["mask"]).exists()}
+    # what is begun is known as ours, should this run end early
+    begun = {name: before.get(name) or _row(name) for name in names}
+    write_rows(table, begun | rows)
     problems: list[str] = []
     progress = Progress("predict-folder", len(names), "pictures")
     side = side_threads(device, threads)
     written = time.monotonic()
-    with torch.inference_mode():
-        for name, result in in_order(_calls(job, names, rows, runtime, device, side), side):
-            if isinstance(result, str):
-                problems.append(result)
-                rows.pop(name, None)
-            else:
-                rows[name] = result
-            progress.step()
-            if time.monotonic() - written > SECONDS:
-                write_rows(table, rows)
-                written = time.monotonic()
-    write_rows(table, rows)
+    try:
+        with torch.inference_mode(), stopping.deferred():
+            for name, result in in_order(_calls(job, names, before, runtime, device, side), side):
+                if isinstance(result, str):
+                    problems.append(result)
+                    begun.pop(name)
+                    rows.pop(name, None)
+                else:
+                    rows[name] = result
+                progress.step()
+                if stopping.asked():
+                    break
+                if time.monotonic() - written > SECONDS:
+                    write_rows(table, begun | rows)
+                    written = time.monotonic()
+    finally:
+        with contextlib.suppress(OSError):  # where there is no space, what is wrong is being told
+            write_rows(table, begun | rows)
+    if stopping.asked():
+        stopping.leave(f"{progress.done} of {len(names)} pictures are done; the same command goes on")
     return rows, problems
+
+
+def _row(name: str, *values: str) -> Row:
+    """A row of the table; without values, of a picture that is still to be done."""
+    cells = [name, mask_name(name), *(values or [""] * (len(COLUMNS) - 2))]
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def _calls(
@@ -217,40 +267,63 @@ def _read(job: Job, name: str, way: str, row: Row | None) -> Picture | tuple[str
     """A picture; or its row, if its mask is there already; or what is wrong with it."""
     path = job.folder / name
     try:
+        if not name.isprintable():  # what is no UTF-8 is none either
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"{job.folder}: {shown!r} has signs that no table can hold; rename it")
         if name.lower().endswith(UNREADABLE):
             raise UserError(f"{path}: cannot be read; convert it to JPEG")
-        key = fingerprint(path.read_bytes() + way.encode())
-        wanted = [job.mask(name), job.overlay(name)]
-        if row and row["key"] == key and all(one.exists() for one in wanted if one):
+        if not path.is_file():
+            raise UserError(f"{path}: is no file (a link that leads nowhere, or a pipe)")
+        content = read_content(path)
+        key = fingerprint(content + way.encode())
+        if row and row["key"] == key and _is_done(job, name, row):
             return name, row
-        opened = opened_photo(path)
+        opened = opened_photo(path, content)
     except UserError as error:
         return name, str(error)
-    except OSError as error:
-        return name, f"{path}: cannot be read ({error.strerror})"
+    except PictureError as error:
+        return name, f"{path}: {error}"
+    except FileNotFoundError:
+        return name, f"{path}: is gone"
     return Picture(name, key, opened.size, np.array(opened.reduced(job.segmenter.longest_side)))
 
 
-def _finish(job: Job, picture: Picture, scores: np.ndarray, classes: np.ndarray) -> tuple[str, Row]:
-    """Write a picture's mask, and its overlay; its row of the table."""
+def _is_done(job: Job, name: str, row: Row) -> bool:
+    """Whether all that is wanted of a picture is there, and the mask is whole."""
+    overlay = job.overlay(name)
+    if overlay and not overlay.exists():
+        return False
+    try:
+        return fingerprint(job.mask(name).read_bytes()) == row["digest"]
+    except OSError:
+        return False
+
+
+def _finish(job: Job, picture: Picture, scores: np.ndarray, classes: np.ndarray) -> tuple[str, Row | str]:
+    """Write a picture's mask, and its overlay; its row of the table, or what is in the way."""
     width, height = picture.size
     labels = argmax_labels(scores, classes, height, width)
-    if place := job.overlay(picture.name):
-        small = argmax_labels(scores, classes, *picture.pixels.shape[:2])
-        draw_overlay(place, picture.pixels, small, job.segmenter.names)
-    write_mask(job.mask(picture.name), labels)
-    shares = np.bincount(labels.ravel(), minlength=len(job.segmenter.names)) / labels.size
+    try:
+        if place := job.overlay(picture.name):
+            small = argmax_labels(scores, classes, *picture.pixels.shape[:2])
+            draw_overlay(place, picture.pixels, small, job.segmenter.names)
+        content = write_mask(job.mask(picture.name), labels)
+    except OSError as error:
+        if error.errno not in OF_THE_NAME:
+            raise
+        return picture.name, f"{job.mask(picture.name)}: cannot be written ({error.strerror})"
+    names = job.segmenter.names
+    shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
     order = [number for number in np.argsort(-shares, kind="stable") if number and shares[number] >= LEAST]
-    values = (
+    return picture.name, _row(
         picture.name,
-        mask_name(picture.name),
         str(width),
         str(height),
-        ";".join(job.segmenter.names[number] for number in order),
+        ";".join(names[number] for number in order),
         ";".join(f"{100 * shares[number]:.1f}" for number in order),
         picture.key,
+        fingerprint(content),
     )
-    return picture.name, dict(zip(COLUMNS, values, strict=True))
 
 
 def read_rows(table: Path) -> dict[str, Row]:
@@ -268,5 +341,5 @@ def write_rows(table: Path, rows: dict[str, Row]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows[name] for name in sorted(rows))
+    writer.writerows(rows[name] for name in sorted(rows) if name.isprintable())
     write_text(table, text.getvalue())

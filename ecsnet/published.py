@@ -10,7 +10,7 @@ TRAIN, VAL, TRAINAUG = 1464, 1449, 10582
 
 @dataclass(frozen=True)
 class Published:
-    """mIoU in percent of a method: CAM and labels on train, network on val and test; None: unpublished."""
+    """mIoU in percent of a method: CAM and labels on train, network on val and test; None: not known here."""
 
     method: str
     cam: float | None

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 
+from .errors import UserError
 from .networks import DeepLab, load_network, read_about
 from .settings import Predict, parse
 from .store import file_fingerprint
 
+REMEDY = "give a trained network, results/<run>/segmenter.safetensors"
 LONGEST_SIDE = 500
 """VOC's, of a file that does not say it."""
 
@@ -43,7 +45,9 @@ def load_segmenter(path: Path, device: torch.device | str = "cpu") -> Segmenter:
     Raises:
         UserError: the file is missing, damaged, or of another kind.
     """
-    network = load_network(path, DeepLab, device)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {REMEDY}")
+    network = load_network(path, DeepLab, device, REMEDY)
     about = read_about(path)
     if "predict" not in about:
         print(f"{path}: does not say how to predict (segmenter.safetensors of the run does): by the defaults")

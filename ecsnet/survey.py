@@ -16,6 +16,8 @@ from pathlib import Path
 from . import check_masks, import_masks, prepare
 from .errors import UserError
 from .folder import Photo, split
+from .import_coco import tagged
+from .instances import PARTS, part_of
 from .photographs import opened_photo, reduced
 from .progress import Progress
 from .report import Report, told
@@ -36,7 +38,7 @@ class Pictures:
     Attributes:
         train, val: those that are in order.
         predicted: how many get a mask by the trained network.
-        root: what their paths are relative to; None where they are still to be made.
+        root: what their paths are relative to; None where they are not laid out as the stages see them.
     """
 
     train: list[ImageRecord]
@@ -60,6 +62,8 @@ def survey(
         return _survey_demo(config, report)
     if source.kind == "folder":
         pictures = _survey_folder(source, photos, threads, report)
+    elif source.kind == "coco":
+        pictures = _survey_coco(source, report)
     else:
         pictures = _survey_lists(config.dataset, threads, report)
     if pictures and pictures.train:
@@ -127,6 +131,27 @@ def _survey_folder(source: Dataset, photos: list[Photo], threads: int, report: R
     return Pictures(train, val, len(records), None) if train and val else None
 
 
+def _survey_coco(source: Dataset, report: Report) -> Pictures | None:
+    """From the JSON files alone: the stage import_coco looks at each picture."""
+    found: dict[str, list[ImageRecord]] = {}
+    index = {name: number for number, name in enumerate(source.classes, 1)}
+    for part in PARTS:
+        try:
+            own, labels, left = tagged(source, part)
+        except UserError as error:
+            report.many("data", *told(error))
+            continue
+        rest = f", {left} without any instance left out" if left else ""
+        report.ok("data", f"{part}: {len(own)} pictures of {part_of(source, part).instances}{rest}")
+        found[part] = [
+            ImageRecord(one.id, "", one.width, one.height, tuple(index[name] for name in labels[one.key]), "")
+            for one in own
+        ]
+    if not all(found.get(part) for part in PARTS):
+        return None
+    return Pictures(found["train"], found["val"], len(found["val"]), None)
+
+
 def _try_photo(source: Dataset, photo: Photo) -> tuple[int, int] | str:
     """Width and height as the photograph is laid out, or what is wrong with it."""
     try:
@@ -168,7 +193,7 @@ def survey_masks(
             report.note("masks", f"none{remedy}: {what} will not be scored")
         elif pictures.root:
             _check_masks(key, config, pictures.root, records, masks, list_name, threads, report)
-    if pictures.root is None and source.kind == "demo":
+    if pictures.root is None and source.kind in ("demo", "coco"):
         report.ok("masks", "the run itself makes them")
 
 

@@ -8,7 +8,9 @@ from test_pack_model import pack
 from ecsnet import export
 from ecsnet.errors import UserError
 from ecsnet.export import TOLERANCE, Exported
+from ecsnet.networks import DeepLab, save_network
 from ecsnet.segmenter import load_segmenter
+from ecsnet.settings import Backbone
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,14 @@ def test_torch_export_answers_as_torch_does(model, tmp_path):
     with torch.inference_mode():
         for images, expected in zip(given, answers(model), strict=True):
             assert (program(images) - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_torch_export_of_a_backbone_that_pads_as_tensorflow(tmp_path):
+    backbone = Backbone(name="tf_efficientnet_lite0", weights="none", level=-2)
+    save_network(tmp_path / "model", DeepLab(backbone, CLASSES, (2, 4)))
+    export.run(model=tmp_path / "model", out=tmp_path / "segmenter.pt2")
 
 
 def test_another_result_is_not_written(model, tmp_path, monkeypatch):

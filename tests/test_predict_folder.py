@@ -1,4 +1,6 @@
 import csv
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -102,8 +104,60 @@ def test_what_is_done_is_passed_over(model, photos, tmp_path, monkeypatch):
     assert again() == 3
     assert again(overlays=tmp_path / "overlays") == 8
     assert again(fast=True) == 8
-    (photos / "new.jpg").unlink()
-    assert again(fast=True) == 0
+    (out / "a.png").write_bytes(b"")  # cut off by a power cut
+    assert again(fast=True) == 1
+    assert set(predict(model, photos / "a.jpg", out)) == set(again_rows(out))  # of the others nothing is lost
+
+
+def again_rows(out):
+    return {row["image"] for row in csv.DictReader((out / "masks.csv").open(encoding="utf-8", newline=""))}
+
+
+def test_nothing_of_the_user_is_written_over(model, photos, tmp_path):
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    (drawn / "a.png").write_bytes(b"by hand")
+    with pytest.raises(UserError, match=r"a\.png: is there already, and .*masks\.csv does not list it"):
+        predict(model, photos, drawn)
+    assert (drawn / "a.png").read_bytes() == b"by hand"
+    with pytest.raises(UserError, match="is where the photograph is; name another folder"):
+        predict(model, photos / "a.jpg", tmp_path / "out", overlays=photos)
+    (photos / "photos").mkdir()
+    Image.new("RGB", (9, 9)).save(photos / "photos" / "b.png")
+    Image.new("RGB", (9, 9)).save(photos / "b.png")
+    with pytest.raises(UserError, match=r"photos/b\.png: is one of the photographs"):
+        predict(model, photos, tmp_path)
+
+
+def test_a_run_that_was_stopped_goes_on(model, photos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(predict_folder.stopping, "asked", lambda: True)
+    monkeypatch.setattr(predict_folder.stopping, "leave", lambda note: pytest.fail(note, pytrace=False))
+    with pytest.raises(pytest.fail.Exception, match="1 of 7 pictures are done; the same command goes on"):
+        predict(model, photos, out)
+    monkeypatch.undo()
+    with (out / "masks.csv").open(encoding="utf-8", newline="") as file:
+        assert [bool(row["digest"]) for row in csv.DictReader(file)].count(True) == 1
+    assert len(predict(model, photos, out)) == 7
+
+
+def test_odd_names_and_files(model, photos, tmp_path):
+    (photos / "loop").symlink_to(photos)
+    (photos / "a.CR2").write_bytes(b"?")  # beside a.jpg, as cameras write
+    (photos / "nowhere.jpg").symlink_to("absent")
+    shutil.copy(photos / "old.gif", os.fsencode(photos) + b"/caf\xe9.gif")
+    (tmp_path / "out" / "print.png").mkdir(parents=True)
+    with pytest.raises(UserError) as error:
+        predict(model, photos, tmp_path / "out")
+    assert "print.png: is there already" in str(error.value)
+    (tmp_path / "out" / "print.png").rmdir()
+    with pytest.raises(UserError) as error:
+        predict(model, photos, tmp_path / "out")
+    lines = str(error.value).splitlines()[1:]
+    assert len(lines) == 2
+    assert "'caf\\\\udce9.gif' has signs that no table can hold; rename it" in lines[0]
+    assert lines[1].endswith("nowhere.jpg: is no file (a link that leads nowhere, or a pipe)")
+    assert len(again_rows(tmp_path / "out")) == 7
 
 
 def test_pictures_that_cannot_be_read_are_told_after_the_others(model, photos, tmp_path):
