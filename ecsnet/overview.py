@@ -109,7 +109,8 @@ def score_row(record: ScoreRecord) -> list[str]:
     metrics = record.metrics
     best = metrics.get("miou_best") or metrics.get("miou")
     cells = [best, metrics.get("miou_kept"), metrics.get("coverage"), metrics.get("accuracy_kept")]
-    return [NAMES[record.what], f"{record.split}, {record.images} images", *map(number, cells)]
+    # what matters most stands where a narrow screen shows it
+    return [NAMES[record.what], *map(number, cells), f"{record.split}, {record.images} images"]
 
 
 def number(value: float | None) -> str:
@@ -127,7 +128,7 @@ def ratio(records: list[ScoreRecord]) -> str | None:
 def published(records: list[ScoreRecord], comparable: bool) -> list[tuple[list[str], bool]]:
     """Lines of the table of published results, with this run's where it may stand there: marked as ours."""
     rows = [
-        ([one.method, *map(number, (one.cam, one.labels, one.val, one.test)), one.network], False)
+        ([one.method, *map(number, (one.val, one.test, one.cam, one.labels)), one.network], False)
         for one in METHODS
     ]
     if not comparable:
@@ -135,7 +136,7 @@ def published(records: list[ScoreRecord], comparable: bool) -> list[tuple[list[s
     found = {record.what: record.metrics for record in records}
     cam = found.get("cam", {}).get("miou_best")
     labels, val = (found.get(what, {}).get("miou") for what in ("filtered_labels", "val"))
-    return [(["this run", *map(number, (cam, labels, val, None)), "see above"], True), *rows]
+    return [(["this run", *map(number, (val, None, cam, labels)), "see above"], True), *rows]
 
 
 def by_name(pictures: list[Path]) -> list[tuple[str, Path]]:

@@ -50,10 +50,12 @@ pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .85rem; 
 <h2 id="scores">Scores</h2>
 {% if scores %}
 <div class="scroll"><table>
-<tr><th class="text">what</th><th class="text">scored on</th><th>mIoU</th><th>mIoU, kept pixels</th>
-<th>pixels kept</th><th>accuracy of them</th></tr>
-{% for row in scores %}
-<tr>{% for cell in row %}<td{% if loop.index <= 2 %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+<tr><th class="text">what</th><th>mIoU</th><th>mIoU, kept pixels</th><th>pixels kept</th>
+<th>accuracy of them</th><th class="text">scored on</th></tr>
+{% for cells in scores %}
+<tr>
+{% for cell in cells %}<td{% if loop.first or loop.last %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}
+</tr>
 {% endfor %}
 </table></div>
 <p class="soft">In percent. Ignored pixels of a label count as background in mIoU.
@@ -70,7 +72,7 @@ pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .85rem; 
 <ul>{% for reason in reasons %}<li>{{ reason }}</li>{% endfor %}</ul></div>
 {% endif %}
 <div class="scroll"><table>
-<tr><th class="text">method</th><th>CAM, train</th><th>labels, train</th><th>val</th><th>test</th>
+<tr><th class="text">method</th><th>val</th><th>test</th><th>CAM, train</th><th>labels, train</th>
 <th class="text">network</th></tr>
 {% for cells, ours in published %}
 <tr{% if ours %} class="ours"{% endif %}>
