@@ -1,9 +1,7 @@
 """`ecsnet predict-folder`: masks of any photographs by a trained network, without the pipeline."""
 
 import contextlib
-import csv
 import errno
-import io
 import os
 import time
 import warnings
@@ -21,6 +19,7 @@ from .device import choose_device, inference_batch
 from .errors import UserError, raise_problems
 from .folder import ENDINGS, UNREADABLE, found_names, without_raw
 from .grids import argmax_labels
+from .masklist import Row, mask_name, read_rows, row_of, write_rows
 from .overlay import draw_overlay
 from .palette import write_mask
 from .photographs import opened_photo
@@ -29,9 +28,8 @@ from .predict import segment
 from .progress import Progress
 from .segmenter import Segmenter, load_segmenter
 from .settings import Predict, Refine, Runtime
-from .store import fingerprint, write_text
+from .store import fingerprint
 
-COLUMNS = ("image", "mask", "width", "height", "labels", "percent", "key", "digest")
 WINDOW = 4
 """Batches of pictures among which those of equal shape go together."""
 SECONDS = 10
@@ -40,8 +38,6 @@ OF_THE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, er
 """Errors that concern one picture, and not the next."""
 LEAST = 0.001
 """Share of the pixels from which on a class is named in the table."""
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -174,11 +170,6 @@ def refuse_overwriting(job: Job, names: list[str]) -> None:
     raise_problems(problems, "Some files are in the way; name another folder:")
 
 
-def mask_name(name: str) -> str:
-    """The name of a photograph's mask."""
-    return str(PurePosixPath(name).with_suffix(".png"))
-
-
 def adapted(segmenter: Segmenter, longest_side: int | None, fast: bool) -> Segmenter:
     """The network as it is to be used here."""
     quick = Predict(scales=(1.0,), flip=False, refine=Refine(rounds=0))
@@ -197,7 +188,7 @@ def segment_all(
     before = read_rows(table)
     rows = {name: row for name, row in before.items() if (job.out / row["mask"]).exists()}
     # what is begun is known as ours, should this run end early
-    begun = {name: before.get(name) or _row(name) for name in names}
+    begun = {name: before.get(name) or row_of(name) for name in names}
     write_rows(table, begun | rows)
     problems: list[str] = []
     progress = Progress("predict-folder", len(names), "pictures")
@@ -224,12 +215,6 @@ def segment_all(
     if stopping.asked():
         stopping.leave(f"{progress.done} of {len(names)} pictures are done; the same command goes on")
     return rows, problems
-
-
-def _row(name: str, *values: str) -> Row:
-    """A row of the table; without values, of a picture that is still to be done."""
-    cells = [name, mask_name(name), *(values or [""] * (len(COLUMNS) - 2))]
-    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def _calls(
@@ -315,7 +300,7 @@ def _finish(job: Job, picture: Picture, scores: np.ndarray, classes: np.ndarray)
     names = job.segmenter.names
     shares = np.bincount(labels.ravel(), minlength=len(names)) / labels.size
     order = [number for number in np.argsort(-shares, kind="stable") if number and shares[number] >= LEAST]
-    return picture.name, _row(
+    return picture.name, row_of(
         picture.name,
         str(width),
         str(height),
@@ -324,22 +309,3 @@ def _finish(job: Job, picture: Picture, scores: np.ndarray, classes: np.ndarray)
         picture.key,
         fingerprint(content),
     )
-
-
-def read_rows(table: Path) -> dict[str, Row]:
-    """Rows of an earlier table by picture; none where there is no such table."""
-    try:
-        text = table.read_text(encoding="utf-8")
-        rows = list(csv.DictReader(io.StringIO(text)))
-    except (OSError, ValueError, csv.Error):
-        return {}
-    return {row["image"]: row for row in rows if set(row) == set(COLUMNS) and None not in row.values()}
-
-
-def write_rows(table: Path, rows: dict[str, Row]) -> None:
-    """Write the table, by name."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows[name] for name in sorted(rows) if name.isprintable())
-    write_text(table, text.getvalue())

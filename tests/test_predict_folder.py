@@ -11,8 +11,9 @@ from test_pack_model import pack
 
 from ecsnet import cli, predict_folder
 from ecsnet.errors import UserError
+from ecsnet.masklist import COLUMNS
 from ecsnet.palette import read_mask, voc_palette
-from ecsnet.predict_folder import COLUMNS, find_photographs, of_equal_shape
+from ecsnet.predict_folder import find_photographs, of_equal_shape
 from ecsnet.settings import Runtime
 
 
