@@ -55,6 +55,7 @@ def place(tmp_path_factory):
     (folder / "photos" / "may").mkdir(parents=True)
     for number in range(8):
         Image.new("RGB", (48, 40), (30 * number, 90, 120)).save(folder / "photos" / "may" / f"{number}.jpg")
+    shutil.copytree(folder / "photos", folder / "holiday")
     rows = [f"may/{number}.jpg,{'cat;dog' if number % 2 else 'dog'}\n" for number in range(8)]
     (folder / "tags.csv").write_text("".join(["image,labels\n", *rows]))
     shutil.copy(REPOSITORY / "config" / "folder.yaml", folder / "mine.yaml")
