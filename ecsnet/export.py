@@ -1,11 +1,13 @@
 """`ecsnet export`: a trained network for other programs, as ONNX or torch.export, checked against torch."""
 
+import copy
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,11 +59,12 @@ def run(*, model: Path, out: Path) -> None:
         raise UserError(f"{out}: write to a file that ends in {' or '.join(writers)}")
     segmenter = load_segmenter(model)
     network = Exported(segmenter.network).eval()
+    traced = Exported(padded_plainly(segmenter.network)).eval()
     with atomic_path(out) as temporary:
         # by its ending torch knows what it is to write
         place = temporary.with_name(temporary.name + out.suffix)
         try:
-            answers = writers[out.suffix](network, segmenter, place)
+            answers = writers[out.suffix](traced, segmenter, place)
             difference = compare(network, answers)
             if not difference <= TOLERANCE:
                 raise UserError(
@@ -71,6 +74,21 @@ def run(*, model: Path, out: Path) -> None:
         finally:
             place.unlink(missing_ok=True)
     print(f"{out}: {out.stat().st_size / 1e6:.0f} MB; differs from torch by {difference:.1g} at most")
+
+
+def padded_plainly(network: DeepLab) -> DeepLab:
+    """A copy whose convolutions that pad as TensorFlow does, by the picture's size, pad by a constant.
+
+    Nothing changes: a side of a multiple of the stride and one is odd before each of its halvings, and then
+    that padding is the same on both sides, whatever the side. What traces the network is spared the formula.
+    """
+    plain = copy.deepcopy(network)
+    for layer in plain.modules():
+        if isinstance(layer, Conv2dSame):
+            layer.__class__ = nn.Conv2d  # type: ignore[assignment]
+            sides = zip(layer.kernel_size, layer.dilation, strict=True)
+            layer.padding = tuple(dilation * (kernel - 1) // 2 for kernel, dilation in sides)
+    return plain
 
 
 def compare(network: nn.Module, answers: Callable[[Tensor], Tensor]) -> float:
@@ -98,9 +116,7 @@ def example() -> tuple[Tensor]:
 
 def write_exported(network: nn.Module, segmenter: Segmenter, out: Path) -> Callable[[Tensor], Tensor]:
     """Write a program of torch.export; what it answers when it is read back."""
-    # bounds of its own: backbones that pad as TensorFlow does hold for no plain range
-    free = {"images": dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)}
-    program = torch.export.export(network, example(), dynamic_shapes=free)
+    program = torch.export.export(network, example(), dynamic_shapes=dynamic_shapes())
     torch.export.save(program, out, extra_files={"ecsnet.json": json.dumps(about(segmenter))})
     return torch.export.load(out).module()
 

@@ -329,7 +329,7 @@ def test_a_real_run(tmp_path):
     assert not list(results.rglob("*.resume.safetensors"))
 
     # the run itself finds its stages made; intervals need no mask
-    assert set(jobs(tmp_path, config=TINY)) == {"summary", "figures"}
+    assert set(jobs(tmp_path, config=TINY)) == {"summary", "figures", "pack_model", "overview"}
     shutil.rmtree(tmp_path / "resources/demo/SegmentationClass")
     again = {**TINY, "ablation": {"resamples": 50}}
     assert jobs(tmp_path, "ablation", config=again) == {"ablation": 1}

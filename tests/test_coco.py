@@ -447,7 +447,7 @@ def test_a_run_from_end_to_end(tmp_path):
         assert np.array_equal(read_mask(masks / f"train_{number:012}.png"), truth)
     predicted = {path.stem for path in (tmp_path / "results/tiny/predict").glob("*.png")}
     assert predicted == {*(f"val_{number:012}" for number in range(4)), "val_empty"}
-    scored = {"import_coco_masks", "check_masks", "score", "summary", "figures"}
+    scored = {"import_coco_masks", "check_masks", "score", "summary", "figures", "overview"}
     before = (tmp_path / "coco/train.json").read_text()
     edit(tmp_path, lambda it: it["annotations"][0].update(segmentation=[[0, 0, 9, 0, 9, 9]]))
     assert planned(tmp_path, run) == scored

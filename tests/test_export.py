@@ -4,10 +4,11 @@ import pytest
 import torch
 from stage_data import CLASSES, make_data
 from test_pack_model import pack
+from timm.layers import Conv2dSame
 
 from ecsnet import export
 from ecsnet.errors import UserError
-from ecsnet.export import TOLERANCE, Exported
+from ecsnet.export import TOLERANCE, Exported, padded_plainly
 from ecsnet.networks import DeepLab, save_network
 from ecsnet.segmenter import load_segmenter
 from ecsnet.settings import Backbone
@@ -66,10 +67,22 @@ def test_torch_export_answers_as_torch_does(model, tmp_path):
             assert (program(images) - expected).abs().max() <= TOLERANCE
 
 
-@pytest.mark.long
-@pytest.mark.timeout(900)
+LITE = "tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize(("level", "stride"), [(-1, 32), (-1, 16), (-2, 16)])
+def test_padding_by_a_constant_changes_nothing(level, stride):
+    network = DeepLab(Backbone(name=LITE, weights="none", level=level, output_stride=stride), CLASSES, (2, 4))
+    network = Exported(network).eval()
+    plain = Exported(padded_plainly(network.network)).eval()
+    assert not any(isinstance(layer, Conv2dSame) for layer in plain.modules())
+    with torch.inference_mode():
+        for images in pictures():
+            assert torch.allclose(network(images), plain(images), atol=1e-6)
+
+
 def test_torch_export_of_a_backbone_that_pads_as_tensorflow(tmp_path):
-    backbone = Backbone(name="tf_efficientnet_lite0", weights="none", level=-2)
+    backbone = Backbone(name=LITE, weights="none")
     save_network(tmp_path / "model", DeepLab(backbone, CLASSES, (2, 4)))
     export.run(model=tmp_path / "model", out=tmp_path / "segmenter.pt2")
 

@@ -1,6 +1,7 @@
 """A folder of one's own photographs through the real Snakefile, as README.md tells it."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_what_cannot_be_scored_is_said(run):
     folder, output, _ = run
     assert "Not scored, for want of true masks: cam, cam_refined, ecs_labels, filtered_labels, val" in output
     assert (folder / "results/mine/summary.csv").read_text() == "what,split,metric,value\n"
-    assert "label images: masks" in output
+    assert "masks of your photographs, under their names" in output
     assert (folder / "results/mine/figures/panels.png").exists()
 
 
@@ -109,7 +110,7 @@ def test_only_what_is_stale_runs_again(run, tmp_path):
     shutil.copytree(folder, copy, symlinks=True)
     labels = {"evidence", "ecs_labels", "filter_labels"}
     learned = {"train_cam", "erase", "train_ecs", "train_segmenter", "pack_model"}
-    shown = {"prepare_all", "predict", "gather_labels", "export_folder", "figures"}
+    shown = {"prepare_all", "predict", "gather_labels", "export_folder", "figures", "overview"}
     Image.new("RGB", (50, 40)).save(copy / "photos" / "new.jpg")  # untagged: everything else stays
     assert planned(copy, CONFIG) == {"import_folder", *shown}
     (copy / "photos" / "new.jpg").unlink()
@@ -131,12 +132,12 @@ def test_masks_bring_scores_and_train_nothing_again(run):
     # masks have the values of classes that are given; these are those of the tags, too
     assert (folder / "results/mine/prepare/classes.txt").read_text().split() == list(DEMO_CLASSES)
     config = {**CONFIG, "dataset": {**CONFIG["dataset"], "masks": "masks", "classes": list(DEMO_CLASSES)}}
-    scored = {"import_masks", "check_masks", "score", "summary", "figures"}
+    scored = {"import_masks", "check_masks", "score", "summary", "figures", "overview"}
     assert planned(folder, config) == scored
     result = snakemake(folder, config=config)
     assert result.returncode == 0, result.stdout
     assert "Not scored" not in result.stdout
-    assert "filtered_labels  train_masked" in result.stdout
+    assert re.search(r"^filtered_labels .* train_masked ", result.stdout, re.MULTILINE)
     assert planned(folder, config) == set()
     mask = folder / "masks" / f"{held.rsplit('.', 1)[0]}.png"
     write_mask(mask, read_mask(mask) * 0)
