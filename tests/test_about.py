@@ -58,7 +58,12 @@ def test_the_catalogue_of_workflows_finds_what_it_looks_for():
     readme = (REPOSITORY / "README.md").read_text().lower()
     assert "snakemake" in readme
     assert "workflow" in readme
-    for name in ("Snakefile", "config/README.md", "workflow/schemas/config.schema.yaml"):
+    for name in (
+        "Snakefile",
+        "workflow/Snakefile",
+        "config/README.md",
+        "workflow/schemas/config.schema.yaml",
+    ):
         assert (REPOSITORY / name).is_file()
     assert list((REPOSITORY / "workflow/rules").glob("*.smk"))
     told = set(re.findall(r"\]\((\w+\.yaml)\)", (REPOSITORY / "config/README.md").read_text()))

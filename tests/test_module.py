@@ -108,3 +108,21 @@ def test_a_prefix_is_refused(outer):
     result = outer([], "-n")
     assert result.returncode == 1
     assert "a module of ecsnet takes no prefix; its setting `run` names its folders" in result.stdout
+
+
+def test_the_catalogues_snakefile_is_the_same_workflow(tmp_path):
+    def jobs(snakefile):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+        command = ["--snakefile", str(REPOSITORY / snakefile), "--cores", "2", "--configfile", "config.yaml"]
+        result = subprocess.run(
+            [sys.executable, "-m", "snakemake", "-n", *command], cwd=tmp_path, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stdout
+        table = result.stdout.split("Job stats:")[-1].split("\n\n")[0]
+        return dict(re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE))
+
+    ours, theirs = jobs("Snakefile"), jobs("workflow/Snakefile")
+    assert theirs.pop("everything") == "1"
+    assert int(theirs.pop("total")) == int(ours.pop("total")) + 1
+    assert ours == theirs
