@@ -91,9 +91,14 @@ class Run:
 
 
 def artifacts(folder: Path) -> dict[str, bytes]:
-    """All files of the results, hidden ones too."""
+    """All files of the results, hidden ones too, but for the pages that tell how long the run took."""
     files = [*(folder / "results").rglob("*"), *(folder / "resources").rglob("*")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
+    timed = ("overview.html", "report.html")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if path.is_file() and path.name not in timed
+    }
 
 
 def differing(folder: Path, other: Path) -> dict[str, str]:
