@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .machine import TRAININGS
 from .networks import Classifier, DeepLab, EcsNet
 from .plan import Jobs
 from .settings import Config, Training
@@ -13,7 +14,7 @@ from .speeds import Speeds
 from .stand_ins import megapixels
 from .survey import Pictures
 from .tables import ImageRecord
-from .trial import PASSES, TRAININGS
+from .trial import PASSES
 
 LIGHT_SECONDS, LIGHT_PER_MEGAPIXEL = 1.0, 0.01
 """Of a job without a network: a table, a score."""

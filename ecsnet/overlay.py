@@ -6,10 +6,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .palette import voc_palette
+from .palette import COLORS
 from .store import atomic_path
 
-COLORS = np.array(voc_palette(), np.uint8).reshape(256, 3)
 SHARE = 0.5
 """Of a class's colour in what is drawn over the photograph."""
 QUALITY = 90

@@ -29,6 +29,8 @@ def voc_palette() -> list[int]:
 
 
 _PALETTE = bytes(voc_palette())
+COLORS = np.frombuffer(_PALETTE, np.uint8).reshape(256, 3)
+"""The VOC colour map as an array: RGB by class, read-only."""
 
 
 def write_mask(path: Path, labels: np.ndarray, durable: bool = False) -> bytes:

@@ -15,14 +15,13 @@ from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from PIL import Image
 
 from .grids import resize_labels, resize_maps
-from .palette import IGNORE, voc_palette
+from .palette import COLORS, IGNORE
 from .pictures import read_image
 from .scoring import ScoreRecord
 from .store import atomic_path
 
 DPI = 100
 GAP, HEAD, CAPTION = 6, 26, 20  # of a sheet, in pixels
-COLORS = np.array(voc_palette(), np.uint8).reshape(256, 3)
 MEAN_COLOR = np.array((124, 116, 104), np.uint8)
 BAR_COLORS = {
     "cam": "#bdbdbd",

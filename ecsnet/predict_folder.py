@@ -5,7 +5,7 @@ import errno
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -112,8 +112,9 @@ def run(
     if segmenter.licence:
         print(f"licence: {segmenter.licence}")
     job = Job(folder, out, overlays, segmenter)
-    refuse_overwriting(job, names)
-    rows, problems = segment_all(job, names, runtime, device, threads)
+    before = read_rows(out / "masks.csv")
+    refuse_overwriting(job, names, before)
+    rows, problems = segment_all(job, names, before, runtime, device, threads)
     print(f"{len(rows)} masks in {out}, listed in {out / 'masks.csv'}")
     raise_problems(problems, "Some pictures cannot be used:", limit=len(problems))
 
@@ -152,14 +153,13 @@ def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]
     return photos, names
 
 
-def refuse_overwriting(job: Job, names: list[str]) -> None:
+def refuse_overwriting(job: Job, names: list[str], ours: Mapping[str, Row]) -> None:
     """Refuse to write over a photograph, or over what no earlier run has written.
 
     Raises:
         UserError: with a line for each such file.
     """
     photographs = {os.path.realpath(job.folder / name) for name in names}
-    ours = read_rows(job.out / "masks.csv")
     problems = []
     for name in names:
         for target in filter(None, (job.mask(name), job.overlay(name))):
@@ -181,11 +181,19 @@ def adapted(segmenter: Segmenter, longest_side: int | None, fast: bool) -> Segme
 
 
 def segment_all(
-    job: Job, names: list[str], runtime: Runtime, device: torch.device, threads: int
+    job: Job,
+    names: list[str],
+    before: Mapping[str, Row],
+    runtime: Runtime,
+    device: torch.device,
+    threads: int,
 ) -> tuple[dict[str, Row], list[str]]:
-    """Write all masks and the table; its rows by picture, and what is wrong with the others."""
+    """Write all masks and the table; its rows by picture, and what is wrong with the others.
+
+    Args:
+        before: rows of the table that an earlier run left.
+    """
     table = job.out / "masks.csv"
-    before = read_rows(table)
     rows = {name: row for name, row in before.items() if (job.out / row["mask"]).exists()}
     # what is begun is known as ours, should this run end early
     begun = {name: before.get(name) or row_of(name) for name in names}
@@ -218,7 +226,7 @@ def segment_all(
 
 
 def _calls(
-    job: Job, names: list[str], rows: dict[str, Row], runtime: Runtime, device: torch.device, threads: int
+    job: Job, names: list[str], rows: Mapping[str, Row], runtime: Runtime, device: torch.device, threads: int
 ) -> Iterator[tuple]:
     """What is left to do for each picture once the network has seen it."""
     size = inference_batch(runtime, device)

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from .machine import TRAININGS
 from .progress import Progress
 from .settings import Config
 from .survey import Pictures
-from .trial import PASSES, TRAININGS, Trial, timed
+from .trial import PASSES, Trial, timed
 
 
 @dataclass

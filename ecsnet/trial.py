@@ -33,7 +33,6 @@ LONG = 8.0
 STEPS = 20
 WINNERS = 6
 """Classes that a trained network finds possible in a picture, which predict refines."""
-TRAININGS = ("train_cam", "train_ecs", "train_segmenter")
 PASSES = {"erase": Classifier, "evidence": Classifier, "ecs_labels": EcsNet, "predict": DeepLab}
 """Stages that pass over all images, and the network of each; all but the last need the results before."""
 
