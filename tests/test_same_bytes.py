@@ -144,9 +144,7 @@ def test_killed_at_many_moments_of_every_stage(undisturbed, tmp_path):
     assert run.end() == 0, run.output
     messages += run.output
     assert len(killed) >= 20
-    # what follows a training at once may be done before its turn, where the machine was slower before
-    assert set(killed) >= TRAININGS
-    assert len(set(killed)) >= 7
+    assert set(killed) >= TRAININGS | {"prepare", "erase", "evidence", "ecs_labels", "filter_labels"}
     assert "Traceback" not in messages
     assert "its lock is removed" in messages
     assert "resuming at step" in messages
