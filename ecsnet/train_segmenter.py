@@ -1,5 +1,6 @@
 """Stage 7: train DeepLab on label images; on the true masks, it is the supervised bound."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,20 @@ def run(
     def maps(record: ImageRecord) -> dict[str, np.ndarray]:
         return {"label": read_label(table, record, len(names))}
 
-    def loss(network: DeepLab, batch: Batch) -> dict[str, Tensor]:
-        logits = network.segment(batch["image"])
-        return {"segmentation_loss": segmentation_loss(logits, batch["label"], settings.balance)}
-
     crops = RandomCrops(records, root, settings, network.features.mean, len(names), maps)
     inputs = [images, classes, labels, *([imagenet] if imagenet else [])]
-    job = Job("train_segmenter", network, crops, loss, settings, runtime, threads, inputs, out, history, log)
-    train(job)
+    own_loss = partial(loss, settings=settings)
+    train(
+        Job(
+            "train_segmenter", network, crops, own_loss, settings, runtime, threads, inputs, out, history, log
+        )
+    )
+
+
+def loss(network: DeepLab, batch: Batch, settings: TrainSegmenter) -> dict[str, Tensor]:
+    """The loss of a batch of images and labels, by name."""
+    logits = network.segment(batch["image"])
+    return {"segmentation_loss": segmentation_loss(logits, batch["label"], settings.balance)}
 
 
 def read_label(table: LabelTable, record: ImageRecord, num_classes: int) -> np.ndarray:

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from . import ecs_labels, erase, evidence, fetch_weights, predict, stand_ins, train_cam
+from . import ecs_labels, erase, evidence, fetch_weights, predict, stand_ins, train_cam, train_segmenter
 from .device import choose_device
 from .images import RandomCrops
-from .losses import segmentation_loss
 from .machine import weights_file
 from .networks import Classifier, DeepLab, EcsNet, load_network, new_network, save_network
 from .settings import Backbone, Config
@@ -101,7 +99,7 @@ class Trial:
         kinds: dict[str, tuple[type, Any]] = {
             "train_cam": (Classifier, train_cam.loss),
             "train_ecs": (EcsNet, partial(ecs_loss, settings=settings)),
-            "train_segmenter": (DeepLab, partial(_segmenter_loss, getattr(settings, "balance", ""))),
+            "train_segmenter": (DeepLab, partial(train_segmenter.loss, settings=settings)),
         }
         kind, loss = kinds[stage]
         network: Any = self.network(kind)
@@ -142,10 +140,6 @@ class Trial:
             ecs_labels.run(config.ecs_labels, evidence=seen, regions=regions, **common)
         else:
             predict.run(config.predict, folder=folder / "masks", **common)
-
-
-def _segmenter_loss(balance: str, network: DeepLab, batch: Batch) -> dict[str, Tensor]:
-    return {"segmentation_loss": segmentation_loss(network.segment(batch["image"]), batch["label"], balance)}
 
 
 def time_steps(job: Job, warm: int, seconds: float) -> float:
