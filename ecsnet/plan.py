@@ -52,18 +52,25 @@ def planned(arguments: Sequence[str]) -> Iterator[Any]:
         UserError: where snakemake would not start either: a mistake in the configuration, an unknown
             target, no Snakefile here.
     """
-    try:
+    with _mistakes_told():
         options = _parsed(["--dry-run", *arguments])
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)) as api:
             yield _graph(api, options)
+
+
+@contextlib.contextmanager
+def _mistakes_told() -> Iterator[None]:
+    """What Snakemake refuses in the block is the user's to mend."""
+    try:
+        yield
     except (WorkflowError, RuleException, ApiError, CliException) as error:
         # what Snakemake adds says where in its files it was
         text = re.split(r"\n(?:Wildcards|Traceback):", str(error))[0]
         raise UserError(text.removeprefix("WorkflowError:").strip()) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"a configuration file is no UTF-8 text ({error}); save it as UTF-8") from None
     except FileNotFoundError as error:
         raise UserError(f"there is no file {error.filename}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"a configuration file is no UTF-8 text ({error}); save it as UTF-8") from None
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
@@ -126,15 +133,11 @@ def configuration(arguments: Sequence[str]) -> dict[str, Any]:
     """
     options = _parsed(["--dry-run", *arguments])
     values: dict[str, Any] = {}
-    try:
+    with _mistakes_told():
         folder = Path(options.snakefile or resolve_snakefile(None)).parent
         for path in [folder / "config/config.yaml", *(options.configfile or [])]:
             update_config(values, load_configfile(path))
         update_config(values, parse_config(options.config))
-    except (WorkflowError, ApiError, CliException) as error:
-        raise UserError(str(error)) from None
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {error.filename}") from None
     return values
 
 

@@ -148,6 +148,10 @@ def test_mistakes_in_the_configuration_are_told_as_snakemake_tells_them(answer, 
     Path("mine.yaml").write_text("run: [")
     assert main(["check", "mine.yaml"]) == 1
     assert "not valid JSON or YAML" in capsys.readouterr().err
+    Path("mine.yaml").write_bytes("run: mine\n".encode("utf-16"))
+    for command in ("check", "why"):
+        assert main([command, "mine.yaml"]) == 1
+        assert "a configuration file is no UTF-8 text" in capsys.readouterr().err
     assert main(["check", "absent.yaml"]) == 1
     assert "absent.yaml" in capsys.readouterr().err
 
