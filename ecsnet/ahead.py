@@ -35,15 +35,19 @@ def read_ahead(
     pinned = device.type == "cuda"
 
     def read(batch: list[ImageRecord]) -> tuple[list[ImageRecord], Tensor]:
-        # by numpy: torch would use a team of threads beside the network's
-        pixels = np.stack([read_image(root / record.image) for record in batch]).transpose(0, 3, 1, 2)
-        stacked = torch.from_numpy(np.ascontiguousarray(pixels))
-        return batch, stacked.pin_memory() if pinned else stacked
+        pixels = stacked([read_image(root / record.image) for record in batch])
+        return batch, pixels.pin_memory() if pinned else pixels
 
     calls = ((read, batch) for batch in batches_of_equal_shape(records, size))
     for batch, pixels in in_order(calls, threads):
         # a quarter of the bytes of numbers goes to the card, while it computes
         yield batch, pixels.to(device, non_blocking=True).float() / 255
+
+
+def stacked(pictures: Sequence[np.ndarray]) -> Tensor:
+    """Pictures of one shape, uint8 [H, W, 3], as one tensor uint8 [B, 3, H, W]."""
+    # by numpy: torch would use a team of threads beside the network's
+    return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
 
 
 def batches_of_equal_shape(records: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:

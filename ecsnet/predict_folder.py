@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from . import stopping
-from .ahead import in_order, side_threads
+from .ahead import in_order, side_threads, stacked
 from .device import choose_device, inference_batch
 from .errors import UserError, raise_problems
 from .folder import ENDINGS, UNREADABLE, found_names, without_raw
@@ -236,9 +236,8 @@ def _calls(
         pictures = [one for one in window if isinstance(one, Picture)]
         yield from ((_as_it_is, one) for one in window if not isinstance(one, Picture))
         for batch in of_equal_shape(pictures, size):
-            pixels = np.stack([picture.pixels for picture in batch]).transpose(0, 3, 1, 2)
-            tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).float() / 255
-            segmented = segment(job.segmenter.network, tensor, job.segmenter.predict, runtime)
+            pixels = stacked([picture.pixels for picture in batch]).to(device).float() / 255
+            segmented = segment(job.segmenter.network, pixels, job.segmenter.predict, runtime)
             for picture, (scores, classes) in zip(batch, segmented, strict=True):
                 yield _finish, job, picture, scores.cpu().numpy(), classes
 
