@@ -85,7 +85,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="of which the script is")
+    parser.add_argument(
+        "shell",
+        choices=("bash", "zsh", "tcsh"),
+        help="of which the script is (zsh reads it after compinit, tcsh from a file)",
+    )
 
 
 def count(text: str) -> int:

@@ -76,7 +76,7 @@ def _check_size(picture: Image.Image) -> None:
     if picture.width * picture.height > MAX_PIXELS:
         raise PictureError(
             f"has {picture.width}×{picture.height} pixels, more than {MAX_PIXELS // 10**6} megapixels",
-            "make it smaller (picture and mask alike)",
+            "make it smaller, and its mask alike if it has one",
         )
 
 

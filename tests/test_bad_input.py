@@ -112,7 +112,7 @@ BAD_PICTURES = {
     "200 megapixels": (
         png_header(20_000, 10_000),
         "has 20000×10000 pixels, more than 128 megapixels",
-        r"make it smaller \(picture and mask alike\)",
+        "make it smaller, and its mask alike if it has one",
     ),
     "one pixel above the limit": (png_header(128_000_001, 1), "more than 128 megapixels", "make it smaller"),
     "header of 4 terapixels": (png_header(2_000_000, 2_000_000), "more than 128 megapix", "make it smaller"),

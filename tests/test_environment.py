@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
+STAGES = yaml.safe_load((ROOT / "workflow/envs/ecsnet.yaml").read_text())
 PINS = {
     canonicalize_name(requirement.name): requirement
     for line in (ROOT / "requirements.txt").read_text().splitlines()
@@ -73,6 +74,16 @@ def test_conda_environment_installs_the_pins() -> None:
     assert not {re.split("[=<>]", tool)[0] for tool in tools} - {"python", "pip", "git", "make"}
 
 
+def test_stages_environment_holds_the_pins_of_what_they_use() -> None:
+    [python, pip, packages] = STAGES["dependencies"]
+    assert STAGES["channels"] == CONDA["channels"]
+    assert [python, pip] == CONDA["dependencies"][:2]
+    extras = PROJECT["optional-dependencies"]
+    used = map(Requirement, [*PROJECT["dependencies"], *extras["coco"], *extras["tensorboard"]])
+    names = sorted(canonicalize_name(requirement.name) for requirement in used)
+    assert packages == {"pip": [str(PINS[name]) for name in names]}
+
+
 def test_python_version_is_the_same_everywhere() -> None:
     [version] = [
         line.removeprefix("python=") for line in CONDA["dependencies"] if str(line).startswith("python=")
@@ -84,7 +95,9 @@ def test_python_version_is_the_same_everywhere() -> None:
     assert f"({version.replace('.', ', ')})" in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt", "environment.yml"])
+@pytest.mark.parametrize(
+    "name", ["pyproject.toml", "requirements.txt", "environment.yml", "workflow/envs/ecsnet.yaml"]
+)
 def test_no_index_address_and_no_local_path(name: str) -> None:
     text = (ROOT / name).read_text()
     assert not re.search(r"://|index-url|find-links|file:|@ |(?<![\w.])/(opt|home|work|tmp|usr)\b", text)

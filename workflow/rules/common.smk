@@ -13,6 +13,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
+    import ecsnet
     from ecsnet import coco, curves, folder, instances, late, runs, testset
     from ecsnet.contents import folder_contents, folder_masks_contents, mask_contents, table_contents
     from ecsnet.digest import code_digest
@@ -27,6 +28,8 @@ except ModuleNotFoundError as error:
 
 # The `ecsnet` command of this Python, also where its environment is not activated.
 os.environ.update(PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]))
+# For envs/ecsnet.post-deploy.sh.
+os.environ.update(ECSNET_PACKAGE=os.path.dirname(ecsnet.__file__))
 
 
 def checked(function, *arguments, **named):

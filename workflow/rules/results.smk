@@ -25,6 +25,8 @@ rule score:
         f"{LOGS}{{variant}}/score/{{what}}.benchmark.tsv"
     wildcard_constraints:
         what="|".join(SOURCES),
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
@@ -60,6 +62,8 @@ rule summary:
     benchmark:
         f"{LOGS}/summary.benchmark.tsv"
     localrule: True
+    conda:
+        "../envs/ecsnet.yaml"
     params:
         code=code("summary"),
         scores=lambda wildcards, input: option("--scores", input),
@@ -126,6 +130,8 @@ rule figures:
         f"{LOGS}/figures.log",
     benchmark:
         f"{LOGS}/figures.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
@@ -163,6 +169,8 @@ rule overview:
     benchmark:
         f"{LOGS}/overview.benchmark.tsv"
     localrule: True
+    conda:
+        "../envs/ecsnet.yaml"
     params:
         code=code("overview"),
         scores=lambda wildcards, input: option("--scores", input.scores),
@@ -188,6 +196,8 @@ rule ablation:
         f"{LOGS}/ablation.log",
     benchmark:
         f"{LOGS}/ablation.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),

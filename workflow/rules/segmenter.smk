@@ -13,6 +13,8 @@ rule train_segmenter:
         f"{LOGS}{{variant}}/train_segmenter.log",
     benchmark:
         f"{LOGS}{{variant}}/train_segmenter.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 8
     resources:
         gpu=CARDS,
@@ -44,6 +46,8 @@ rule train_supervised:
         f"{LOGS}{{variant}}/supervised/train.log",
     benchmark:
         f"{LOGS}{{variant}}/supervised/train.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 8
     resources:
         gpu=CARDS,
@@ -72,6 +76,8 @@ rule predict:
         f"{LOGS}{{variant}}/predict/{{scatteritem}}.log",
     benchmark:
         f"{LOGS}{{variant}}/predict/{{scatteritem}}.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         gpu=1,
@@ -118,6 +124,8 @@ rule gather_labels:
     benchmark:
         f"{LOGS}/predict/gather.benchmark.tsv"
     localrule: True
+    conda:
+        "../envs/ecsnet.yaml"
     params:
         code=code("gather_labels"),
         folder=lambda wildcards: f"{RESULTS}/predict",
@@ -167,6 +175,8 @@ rule pack_model:
         f"{LOGS}/pack_model.log",
     benchmark:
         f"{LOGS}/pack_model.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     resources:
         mem_mb=growing(4000),
         runtime=growing(30),
@@ -190,6 +200,8 @@ rule export_folder:
         f"{LOGS}/export_folder.log",
     benchmark:
         f"{LOGS}/export_folder.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     threads: 4
     resources:
         mem_mb=growing(4000),
@@ -246,6 +258,8 @@ rule submission:
         f"{LOGS}/submission.log",
     benchmark:
         f"{LOGS}/submission.benchmark.tsv"
+    conda:
+        "../envs/ecsnet.yaml"
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
