@@ -1,13 +1,14 @@
 """Stages that run a network over all images: their rate against the network's bare forward passes.
 
-The limit is the same forward passes on ready tensors, at the batch size that is fastest on this device; what
-the field does is a loop over single pictures, with the same views.
+The limit is the same forward passes on ready tensors, at the batch size that is fastest on this device, of
+the network as it was trained and of the one with batch norm folded, which is what the stages run. What the
+field does is a loop over single pictures, with the same views.
 """
 
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ecsnet import ecs_labels, erase, predict
 from ecsnet.device import autocast
+from ecsnet.folding import load_folded
 from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
 from ecsnet.settings import Views as ViewSettings
 from ecsnet.store import ShardReader, ShardWriter
@@ -42,6 +44,7 @@ class Subject:
     """A stage, and the forward passes in it.
 
     Attributes:
+        forward, folded: of the network as it was trained, and with batch norm folded.
         passes: how often each view of an image goes through the network (erase: picture and erased picture).
         run: the whole stage, writing into a folder.
         prepare: writes what it needs there.
@@ -49,6 +52,7 @@ class Subject:
 
     stage: str
     forward: Forward
+    folded: Forward
     stride: int
     views: ViewSettings
     passes: int
@@ -100,7 +104,7 @@ def matrix_rate(run: Finished) -> float:
 
 def erase_subject(run: Finished) -> Subject:
     weights = run.results / "train_cam" / "weights.safetensors"
-    network = load_network(weights, Classifier, run.device)
+    network, folded = (load(weights, Classifier, run.device) for load in (load_network, load_folded))
 
     def stage(folder: Path) -> None:
         erase.run(
@@ -109,12 +113,13 @@ def erase_subject(run: Finished) -> Subject:
         )  # fmt: skip
 
     views, stride = run.config.erase, network.features.stride
-    return Subject("erase", network, stride, views, 2, run.records("train"), stage)
+    return Subject("erase", network, folded, stride, views, 2, run.records("train"), stage)
 
 
 def ecs_subject(run: Finished) -> Subject:
     weights = run.results / "train_ecs" / f"round{run.config.rounds}" / "weights.safetensors"
-    network, settings = load_network(weights, EcsNet, run.device), run.config.ecs_labels
+    network, folded = (load(weights, EcsNet, run.device) for load in (load_network, load_folded))
+    settings = run.config.ecs_labels
     evidence, regions = ShardReader(run.shards("evidence")), ShardReader(run.shards("erase"))
 
     def stage(folder: Path) -> None:
@@ -132,13 +137,15 @@ def ecs_subject(run: Finished) -> Subject:
                 second.add(record.id, region=regions.get(record.id, "region"))
 
     passes, stride = 2 if settings.predict == "both" else 1, network.features.stride
-    records = run.records("train")
-    return Subject("ecs_labels", network.segment, stride, settings, passes, records, stage, prepare)
+    return Subject(
+        "ecs_labels", network.segment, folded.segment, stride, settings, passes, run.records("train"), stage,
+        prepare,
+    )  # fmt: skip
 
 
 def predict_subject(run: Finished) -> Subject:
     weights = run.results / "train_segmenter" / "weights.safetensors"
-    network = load_network(weights, DeepLab, run.device)
+    network, folded = (load(weights, DeepLab, run.device) for load in (load_network, load_folded))
 
     def stage(folder: Path) -> None:
         predict.run(
@@ -148,7 +155,8 @@ def predict_subject(run: Finished) -> Subject:
         )  # fmt: skip
 
     views, stride = run.config.predict, network.features.stride
-    return Subject("predict", network.segment, stride, views, 1, run.records("val"), stage)
+    records = run.records("val")
+    return Subject("predict", network.segment, folded.segment, stride, views, 1, records, stage)
 
 
 def row(run: Finished, subject: Subject) -> Row:
@@ -159,6 +167,7 @@ def row(run: Finished, subject: Subject) -> Row:
         works = {
             "stage": lambda: subject.run(folder),
             "bare": lambda: bare(run, subject, batch),
+            "folded": lambda: bare(run, replace(subject, forward=subject.folded), batch),
             "loop": lambda: loop(run, subject, folder),
         }
         taken = side_by_side(works, repeats=2)
@@ -171,6 +180,8 @@ def row(run: Finished, subject: Subject) -> Row:
         "bare forward, images/s": count / taken["bare"],
         "its batch": batch,
         "share of bare": taken["bare"] / taken["stage"],
+        "bare and folded, images/s": count / taken["folded"],
+        "share of folded": taken["folded"] / taken["stage"],
         "loop, images/s": count / taken["loop"],
         "times the loop": taken["loop"] / taken["stage"],
     }

@@ -10,8 +10,9 @@ from torch import Tensor
 from .ahead import in_order, read_ahead, side_threads
 from .cam import erase
 from .device import autocast, choose_device, inference_batch
+from .folding import load_folded
 from .labels import clean_labels
-from .networks import EcsNet, load_network
+from .networks import EcsNet
 from .progress import Progress
 from .refine import refine, working_grid
 from .segmentation import probabilities
@@ -40,7 +41,7 @@ def run(
     score the confidence), label uint8 [h, w] (255 where the noise rule ignores it, for a further round).
     """
     device = choose_device(runtime, threads)
-    network = load_network(weights, EcsNet, device)
+    network = load_folded(weights, EcsNet, device)
     evidence_reader, region_reader = ShardReader([evidence]), ShardReader([regions])
     records = read_images(images, network.spec["classes"], shard)
     progress = Progress("ecs_labels", len(records), "images")

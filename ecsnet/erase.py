@@ -11,7 +11,8 @@ from torch import Tensor
 from .ahead import in_order, read_ahead, side_threads
 from .cam import activation_maps, erase, erased_region, normalise
 from .device import autocast, choose_device, inference_batch
-from .networks import Classifier, load_network
+from .folding import load_folded
+from .networks import Classifier
 from .progress import Progress
 from .settings import Erase, Runtime
 from .store import Shard, ShardWriter
@@ -36,7 +37,7 @@ def run(
     probability float32 [2, K] (of the picture and of the erased picture).
     """
     device = choose_device(runtime, threads)
-    network = load_network(weights, Classifier, device)
+    network = load_folded(weights, Classifier, device)
     records = read_images(images, network.spec["classes"], shard)
     progress = Progress("erase", len(records), "images")
     side, size = side_threads(device, threads), inference_batch(runtime, device)

@@ -11,9 +11,10 @@ from torch import Tensor
 from .ahead import in_order, read_ahead, side_threads
 from .backbone import Features
 from .device import choose_device
+from .folding import load_folded
 from .grids import resize_labels
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
-from .networks import Classifier, load_network
+from .networks import Classifier
 from .palette import IGNORE
 from .progress import Progress
 from .refine import refine
@@ -48,7 +49,7 @@ def run(
     device = choose_device(runtime, threads)
     reader = ShardReader([maps])
     records = read_images(images, read_classes(classes), shard)
-    features = load_network(weights, Classifier, device).features
+    features = load_folded(weights, Classifier, device).features
     progress = Progress("evidence", len(records), "images")
     side = side_threads(device, threads)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from .ahead import in_order, read_ahead, side_threads
 from .device import autocast, choose_device, inference_batch
 from .errors import UserError
+from .folding import load_folded
 from .grids import argmax_labels
-from .networks import DeepLab, load_network
+from .networks import DeepLab
 from .palette import write_mask
 from .progress import Progress
 from .refine import refine, working_grid
@@ -38,7 +39,7 @@ def run(
 ) -> None:
     """Write a palette PNG <folder>/<id>.png of each of the shard's images, and their label table `out`."""
     device = choose_device(runtime, threads)
-    network = load_network(weights, DeepLab, device)
+    network = load_folded(weights, DeepLab, device)
     records = read_images(images, network.spec["classes"], shard)
     progress = Progress("predict", len(records), "images")
     side, size = side_threads(device, threads), inference_batch(runtime, device)

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from .errors import UserError
-from .networks import DeepLab, load_network, read_about
+from .folding import load_folded
+from .networks import DeepLab, read_about
 from .settings import Predict, parse
 from .store import file_fingerprint
 
@@ -47,7 +48,7 @@ def load_segmenter(path: Path, device: torch.device | str = "cpu") -> Segmenter:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; {REMEDY}")
-    network = load_network(path, DeepLab, device, REMEDY)
+    network = load_folded(path, DeepLab, device, REMEDY)
     about = read_about(path)
     if "predict" not in about:
         print(f"{path}: does not say how to predict (segmenter.safetensors of the run does): by the defaults")

@@ -14,9 +14,10 @@ import torch
 
 from . import ecs_labels, erase, evidence, fetch_weights, predict, stand_ins, train_cam, train_segmenter
 from .device import choose_device
+from .folding import load_folded
 from .images import RandomCrops
 from .machine import weights_file
-from .networks import Classifier, DeepLab, EcsNet, load_network, new_network, save_network
+from .networks import Classifier, DeepLab, EcsNet, new_network, save_network
 from .settings import Backbone, Config
 from .store import Shard
 from .survey import Pictures
@@ -112,7 +113,7 @@ class Trial:
         """Seconds for a megapixel of a stage, over some images, or over one where that takes long."""
         weights = self.folder / f"{stage}.safetensors"
         save_network(weights, self.network(PASSES[stage]))
-        loading = timed(partial(load_network, weights, PASSES[stage], self.device))
+        loading = timed(partial(load_folded, weights, PASSES[stage], self.device))
         records = self.val if stage == "predict" else self.train
         taken = timed(partial(self.run, stage, records[:1], weights)) - loading
         count = max(1, min(len(records), int(SECONDS / max(taken, 1e-3))))

@@ -43,8 +43,7 @@ def test_the_file_says_all_that_its_user_needs(data, tmp_path):
     assert segmenter.predict == Predict(scales=(1.0, 1.5), refine=Refine(rounds=3))
     assert (segmenter.longest_side, segmenter.licence) == (96, "CC BY 4.0")
     assert segmenter.names == ["background", *CLASSES]
-    before = load_network(data / "deeplab", DeepLab).state_dict()
-    after = segmenter.network.state_dict()
+    before, after = (load_network(path, DeepLab).state_dict() for path in (data / "deeplab", out))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
 
