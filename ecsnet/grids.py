@@ -7,8 +7,8 @@ whose sides are a multiple of the output stride plus one, where this is exact.
 
 import numpy as np
 
-BAND = 1 << 20
-"""Pixels whose labels are made at a time."""
+BAND, FEWEST = 1 << 16, 32
+"""Pixels whose labels are made at a time, and the least number of rows."""
 
 
 def resize_maps(maps: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -40,15 +40,16 @@ def strongest(scores: np.ndarray) -> np.ndarray:
 def argmax_labels(scores: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
     """Label map (uint8 [height, width]) of scores [K, h, w]: of the best score its value, of [K].
 
-    Rows are worked on some at a time: the scores of a large photograph need not fit into memory.
+    Rows are worked on some at a time, as many as a processor's cache holds: the scores of a large photograph
+    need not fit into memory. They are turned by 90 degrees for it, so that what is copied lies together.
     """
-    scores, values = scores.astype(np.float32, copy=False), values.astype(np.uint8)
-    labels = np.empty((height, width), np.uint8)
-    rows = max(1, BAND // width)
+    scores, labels = scores.astype(np.float32, copy=False), np.empty((height, width), np.uint8)
+    rows = max(FEWEST, BAND // width)
     for start in range(0, height, rows):
-        band = _resize_axis(scores, height, -2, slice(start, start + rows))
-        labels[start : start + rows] = values[strongest(_resize_axis(band, width, -1))]
-    return labels
+        part = slice(start, start + rows)
+        turned = np.ascontiguousarray(_resize_axis(scores, height, -2, part).swapaxes(1, 2))
+        labels[part] = strongest(_resize_axis(turned, width, -2)).T
+    return values.astype(np.uint8).take(labels)
 
 
 def enlarged_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -67,6 +68,8 @@ def _resize_axis(maps: np.ndarray, target: int, axis: int, part: slice = slice(N
     position = np.linspace(0, source - 1, target)[part]
     low = np.minimum(position.astype(int), max(source - 2, 0))
     share = (position - low).astype(np.float32)
-    start = maps.take(low, axis)
-    step = maps.take(np.minimum(low + 1, source - 1), axis) - start
-    return start + step * (share[:, None] if axis == -2 else share)
+    after = np.minimum(np.arange(source) + 1, source - 1)
+    found = (maps.take(after, axis) - maps).take(low, axis)
+    found *= share[:, None] if axis == -2 else share
+    found += maps.take(low, axis)
+    return found

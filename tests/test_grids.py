@@ -57,6 +57,7 @@ def test_labels_are_the_same_band_by_band(seed, h, w, height, width):
     expected = values[strongest(resize_maps(scores, height, width))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grids, "BAND", 2 * width + 1)
+        patch.setattr(grids, "FEWEST", 1)
         assert np.array_equal(argmax_labels(scores, values, height, width), expected)
 
 
