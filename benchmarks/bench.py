@@ -30,6 +30,7 @@ def parts(
     return {
         "ceiling": lambda: bench_inference.ceilings(run),
         "inference": lambda: bench_inference.measure(run),
+        "precision": lambda: bench_inference.precision(run),
         "training": lambda: bench_training.measure(run),
         "refinement": lambda: bench_arrays.refinement(run),
         "decoding": lambda: bench_arrays.stages(run),

@@ -1,28 +1,32 @@
 """Stages that run a network over all images: their rate against the network's bare forward passes.
 
-The limit is the same forward passes on ready tensors, at the batch size that is fastest on this device, of
-the network as it was trained and of the one with batch norm folded, which is what the stages run. What the
-field does is a loop over single pictures, with the same views.
+The limit is the same forward passes on ready tensors, each size of view in the batches that are fastest on
+this device, of the network as it was trained and of the one with batch norm folded, which is what the stages
+run. What the field does is a loop over single pictures, with the same views. Loading the network is taken away.
 """
 
+import math
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from finished import Finished
 from PIL import Image
-from timing import Row, least, side_by_side
+from timing import Row, in_turns, least, seconds
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from ecsnet import ecs_labels, erase, predict
-from ecsnet.device import autocast
+from ecsnet.ahead import read_ahead
+from ecsnet.device import autocast, half_type
 from ecsnet.folding import load_folded
 from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
 from ecsnet.settings import Views as ViewSettings
@@ -46,6 +50,7 @@ class Subject:
     Attributes:
         forward, folded: of the network as it was trained, and with batch norm folded.
         passes: how often each view of an image goes through the network (erase: picture and erased picture).
+        load: what of the stage is there once for all images.
         run: the whole stage, writing into a folder.
         prepare: writes what it needs there.
     """
@@ -57,6 +62,7 @@ class Subject:
     views: ViewSettings
     passes: int
     records: list[ImageRecord]
+    load: Callable[[], object]
     run: Callable[[Path], None]
     prepare: Callable[[Path], None] = lambda folder: None
 
@@ -76,9 +82,9 @@ def ceilings(run: Finished) -> list[Row]:
     rows: list[Row] = [{"what": "matrix product", "GFLOP an image": None, "TFLOP/s": product, "share": 1.0}]
     for subject in subjects(run):
         with FlopCounterMode(display=False) as counter:
-            bare(run, subject, 1)
-        batch, flops = fastest_batch(run, subject), counter.get_total_flops()
-        reached = flops / least(lambda subject=subject, batch=batch: bare(run, subject, batch), 2) / 1e12
+            limit(run, subject, subject.forward, batches=(1,))
+        flops = counter.get_total_flops()
+        reached = flops / limit(run, subject, subject.forward) / 1e12
         per_image = flops / len(subject.records) / 1e9
         rows.append(
             {
@@ -104,7 +110,8 @@ def matrix_rate(run: Finished) -> float:
 
 def erase_subject(run: Finished) -> Subject:
     weights = run.results / "train_cam" / "weights.safetensors"
-    network, folded = (load(weights, Classifier, run.device) for load in (load_network, load_folded))
+    load = partial(load_folded, weights, Classifier, run.device)
+    network, folded = load_network(weights, Classifier, run.device), load()
 
     def stage(folder: Path) -> None:
         erase.run(
@@ -113,12 +120,13 @@ def erase_subject(run: Finished) -> Subject:
         )  # fmt: skip
 
     views, stride = run.config.erase, network.features.stride
-    return Subject("erase", network, folded, stride, views, 2, run.records("train"), stage)
+    return Subject("erase", network, folded, stride, views, 2, run.records("train"), load, stage)
 
 
 def ecs_subject(run: Finished) -> Subject:
     weights = run.results / "train_ecs" / f"round{run.config.rounds}" / "weights.safetensors"
-    network, folded = (load(weights, EcsNet, run.device) for load in (load_network, load_folded))
+    load = partial(load_folded, weights, EcsNet, run.device)
+    network, folded = load_network(weights, EcsNet, run.device), load()
     settings = run.config.ecs_labels
     evidence, regions = ShardReader(run.shards("evidence")), ShardReader(run.shards("erase"))
 
@@ -138,14 +146,15 @@ def ecs_subject(run: Finished) -> Subject:
 
     passes, stride = 2 if settings.predict == "both" else 1, network.features.stride
     return Subject(
-        "ecs_labels", network.segment, folded.segment, stride, settings, passes, run.records("train"), stage,
-        prepare,
+        "ecs_labels", network.segment, folded.segment, stride, settings, passes, run.records("train"), load,
+        stage, prepare,
     )  # fmt: skip
 
 
 def predict_subject(run: Finished) -> Subject:
     weights = run.results / "train_segmenter" / "weights.safetensors"
-    network, folded = (load(weights, DeepLab, run.device) for load in (load_network, load_folded))
+    load = partial(load_folded, weights, DeepLab, run.device)
+    network, folded = load_network(weights, DeepLab, run.device), load()
 
     def stage(folder: Path) -> None:
         predict.run(
@@ -156,34 +165,39 @@ def predict_subject(run: Finished) -> Subject:
 
     views, stride = run.config.predict, network.features.stride
     records = run.records("val")
-    return Subject("predict", network.segment, folded.segment, stride, views, 1, records, stage)
+    return Subject("predict", network.segment, folded.segment, stride, views, 1, records, load, stage)
 
 
 def row(run: Finished, subject: Subject) -> Row:
-    batch = fastest_batch(run, subject)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subject.prepare(folder)
-        works = {
-            "stage": lambda: subject.run(folder),
-            "bare": lambda: bare(run, subject, batch),
-            "folded": lambda: bare(run, replace(subject, forward=subject.folded), batch),
-            "loop": lambda: loop(run, subject, folder),
-        }
-        taken = side_by_side(works, repeats=2)
+        taken = in_turns(
+            {
+                "stage": lambda: seconds(lambda: subject.run(folder)),
+                "loading": lambda: seconds(subject.load),
+                "bare": lambda: limit(run, subject, subject.forward),
+                "folded": lambda: limit(run, subject, subject.folded),
+                "loop": lambda: seconds(lambda: loop(run, subject, folder)),
+            },
+            repeats=2,
+        )
+    # the network is loaded once for a shard, of which only some images are measured
+    stage = taken["stage"] - taken["loading"]
     count = len(subject.records)
     return {
         "stage": subject.stage,
         "images": count,
         "views": len(sizes(subject, 100, 100)) * subject.passes,
-        "images/s": count / taken["stage"],
+        "loading, s": taken["loading"],
+        "images/s": count / stage,
         "bare forward, images/s": count / taken["bare"],
-        "its batch": batch,
-        "share of bare": taken["bare"] / taken["stage"],
+        "share of bare": taken["bare"] / stage,
         "bare and folded, images/s": count / taken["folded"],
-        "share of folded": taken["folded"] / taken["stage"],
+        "share of folded": taken["folded"] / stage,
         "loop, images/s": count / taken["loop"],
-        "times the loop": taken["loop"] / taken["stage"],
+        "its workers": loop_workers(run),
+        "times the loop": taken["loop"] / stage,
     }
 
 
@@ -196,25 +210,27 @@ def sizes(subject: Subject, height: int, width: int) -> list[tuple[int, int]]:
     return [size for size in found for _ in range(1 + subject.views.flip)]
 
 
-def forwards(subject: Subject, batch: int) -> Iterator[tuple[int, int, int]]:
-    """The batch and size of each forward pass, with as many views of one size together as go into a batch."""
+def limit(run: Finished, subject: Subject, forward: Forward, batches: Sequence[int] = ()) -> float:
+    """Seconds of a stage's forward passes on ready tensors, each size of view in its fastest batches."""
     views: Counter[tuple[int, int]] = Counter()
     for record in subject.records:
         for size in sizes(subject, record.height, record.width):
             views[size] += subject.passes
-    for size, count in views.items():
-        for start in range(0, count, batch):
-            yield min(batch, count - start), *size
-
-
-def bare(run: Finished, subject: Subject, batch: int) -> None:
-    """All forward passes of the stage on ready tensors."""
-    ready: dict[tuple[int, int, int], Tensor] = {}
     with torch.inference_mode(), autocast(run.device, run.runtime):
-        for shape in forwards(subject, batch):
-            if shape not in ready:
-                ready = {shape: ready_tensor(run, *shape)}  # one at a time: a thousand would not fit
-            subject.forward(ready[shape])
+        return sum(
+            min(passes(run, forward, size, count, batch) for batch in batches or BATCHES[run.device.type])
+            for size, count in views.items()
+        )
+
+
+def passes(run: Finished, forward: Forward, size: tuple[int, int], count: int, batch: int) -> float:
+    """Seconds of forward passes of `count` views of one size, `batch` together; inf without the memory."""
+    parts = [batch] * (count // batch) + [count % batch] * (count % batch > 0)
+    try:
+        ready = {part: ready_tensor(run, part, *size) for part in set(parts)}
+        return seconds(lambda: [forward(ready[part]) for part in parts])
+    except torch.OutOfMemoryError:
+        return math.inf
 
 
 def ready_tensor(run: Finished, count: int, height: int, width: int) -> Tensor:
@@ -222,34 +238,16 @@ def ready_tensor(run: Finished, count: int, height: int, width: int) -> Tensor:
     return pictures.contiguous(memory_format=torch.channels_last)
 
 
-def fastest_batch(run: Finished, subject: Subject) -> int:
-    """The batch size with the best rate on the commonest picture shape."""
-    shapes = Counter((record.height, record.width) for record in subject.records)
-    [(shape, _)] = shapes.most_common(1)
-    size = max(sizes(subject, *shape))
-    with torch.inference_mode(), autocast(run.device, run.runtime):
-        rates = {batch: rate(run, subject, batch, size) for batch in BATCHES[run.device.type]}
-    return max(rates, key=rates.__getitem__)
-
-
-def rate(run: Finished, subject: Subject, batch: int, size: tuple[int, int]) -> float:
-    """Images/s of forward passes of one size; 0 where memory does not do."""
-    repeats = max(2, 16 // batch)
-    try:
-        pictures = ready_tensor(run, batch, *size)
-        subject.forward(pictures)
-        return batch * repeats / least(lambda: [subject.forward(pictures) for _ in range(repeats)], 2)
-    except torch.OutOfMemoryError:
-        return 0.0
-
-
 def loop(run: Finished, subject: Subject, folder: Path) -> None:
     """The usual way, as IRN's make_cam: one picture after the other, its views one after the other.
 
-    Pictures come from a loader's worker, already in all scales; the maps are summed at the picture's size and
-    written. No refinement, no label images: what the stages do beyond that counts against them.
+    Pictures come from a loader's workers, in all scales already; the maps are summed at the picture's size
+    and written. No refinement, no label images: what the stages do beyond that counts against them.
     """
-    stages = DataLoader(Views(run, subject), batch_size=None, num_workers=1, multiprocessing_context="fork")
+    stages = DataLoader(
+        Views(run, subject), batch_size=None, num_workers=loop_workers(run), multiprocessing_context="fork",
+        pin_memory=run.device.type == "cuda",
+    )  # fmt: skip
     with torch.no_grad(), autocast(run.device, run.runtime):
         for record, views in zip(subject.records, stages, strict=True):
             total: Tensor | float = 0.0
@@ -261,6 +259,11 @@ def loop(run: Finished, subject: Subject, folder: Path) -> None:
             present = total[[tag - 1 for tag in record.tags]] if record.tags else total  # type: ignore[index]
             present = present / present.amax((1, 2), keepdim=True).clamp(min=1e-5)
             np.save(folder / f"{record.id}.npy", present.cpu().numpy())
+
+
+def loop_workers(run: Finished) -> int:
+    """One core is left to the loop itself."""
+    return max(1, run.threads - 1)
 
 
 class Views(Dataset):
@@ -283,3 +286,28 @@ class Views(Dataset):
             view = torch.from_numpy(((pixels - MEAN) / STD).transpose(2, 0, 1))
             found.append(torch.stack([view, view.flip(-1)]) if views.flip else view.unsqueeze(0))
         return found
+
+
+def precision(run: Finished) -> list[Row]:
+    """How many labels are the same in half precision, which cards compute in by default, and in single."""
+    weights = run.results / "train_segmenter" / "weights.safetensors"
+    network, same = load_folded(weights, DeepLab, run.device), []
+    half = torch.bfloat16 if run.device.type == "cpu" else half_type()
+    with torch.inference_mode():
+        for _, pictures in read_ahead(run.root, run.records("val"), 1, run.device):
+            labels = [labels_in(dtype, network, pictures, run) for dtype in (torch.float32, half)]
+            same.append((labels[0] == labels[1]).mean())
+    return [
+        {
+            "stage": "predict", "against float32": str(half).removeprefix("torch."), "images": len(same),
+            "same labels": f"{100 * np.mean(same):.2f} %", "in the worst image": f"{100 * min(same):.2f} %",
+        }
+    ]  # fmt: skip
+
+
+def labels_in(dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished) -> np.ndarray:
+    """Labels of one picture by a network that computes in a precision."""
+    context = torch.autocast(run.device.type, dtype, enabled=dtype != torch.float32)
+    with mock.patch.object(predict, "autocast", return_value=context):
+        [(scores, classes)] = predict.segment(network, pictures, run.config.predict, run.runtime)
+    return classes[scores.array().argmax(0)]

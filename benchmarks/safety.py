@@ -58,12 +58,12 @@ def shards(stage: str, folder: Path) -> float:
 def masks(folder: Path) -> tuple[float, float]:
     """Writing the filtered labels atomically less writing them; and checking their digests on reading."""
     paths = sorted((RESULTS / "filter_labels").glob("*.png"))
-    labels = [read_mask(path) for path in paths]
+    labels, palette = [read_mask(path) for path in paths], bytes(voc_palette())
 
     def bare() -> None:
         for path, label in zip(paths, labels, strict=True):
             picture = Image.fromarray(label)
-            picture.putpalette(voc_palette())
+            picture.putpalette(palette)
             picture.save(folder / path.name)
 
     def safe() -> None:

@@ -5,6 +5,7 @@ import gc
 import io
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,10 +37,15 @@ def least(work: Callable[[], object], repeats: int = 3) -> float:
 
 def side_by_side(works: dict[str, Callable[[], object]], repeats: int = 3) -> dict[str, float]:
     """Least seconds of each of several works, which take turns: what disturbs one disturbs all."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    return in_turns({name: partial(seconds, work) for name, work in works.items()}, repeats)
+
+
+def in_turns(measurements: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The least of each of several measurements of seconds, which take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in measurements}
     for _ in range(repeats):
-        for name, work in works.items():
-            taken[name].append(seconds(work))
+        for name, measure in measurements.items():
+            taken[name].append(measure())
     return {name: min(times) for name, times in taken.items()}
 
 

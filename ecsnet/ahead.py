@@ -40,7 +40,7 @@ def read_ahead(
 
     calls = ((read, batch) for batch in batches_of_equal_shape(records, size))
     for batch, pixels in in_order(calls, threads):
-        # a quarter of the bytes of numbers goes to the card, while it computes
+        # a quarter of the bytes that numbers have
         yield batch, pixels.to(device, non_blocking=True).float() / 255
 
 
@@ -62,18 +62,22 @@ def batches_of_equal_shape(records: Iterable[ImageRecord], size: int) -> Iterato
     yield from waiting.values()
 
 
-def in_order(calls: Iterable[tuple], threads: int) -> Iterator[Any]:
+def in_order(calls: Iterable[tuple], threads: int, batch: int = 1) -> Iterator[Any]:
     """Results of calls (function, *arguments) in their order, made by threads while the next are fetched.
 
-    Calls are fetched in the caller's own thread, and one more than there are threads waits at most: memory
-    stays flat. An error comes where its result would.
+    Calls are fetched in the caller's own thread, and few of them wait: memory stays flat. An error comes
+    where its result would.
+
+    Args:
+        batch: calls that come at once, for which a network has to run. So many less one wait beside the next
+            ones, so that it can run while threads still work on its last results.
     """
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for function, *arguments in calls:
                 waiting.append(pool.submit(function, *arguments))
-                if len(waiting) > threads + 1:
+                if len(waiting) >= threads + 2 * batch:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

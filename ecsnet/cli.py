@@ -276,6 +276,8 @@ def memory_setting(stage: str) -> str:
     section = STAGES[stage].section
     if section is not None and issubclass(section, settings.Training):
         return f"{stage}.batch_size or {stage}.crop_size, or runtime.workers where it is the machine's memory"
+    if stage == "evidence":
+        return "runtime.inference_batch, evidence.walk.cells or evidence.refine.size, or --cores"
     if stage in ("erase", "ecs_labels", "predict"):
         return "runtime.inference_batch, or --cores so that fewer jobs run at once"
     return "--cores, so that fewer work at once"

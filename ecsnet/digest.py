@@ -14,7 +14,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 NO_RESULT = frozenset(
-    "cards cli curves device digest errors late launch progress schema settings stopping terminal".split()
+    [
+        *("cards", "cli", "copies", "curves", "device", "digest", "errors", "late", "launch", "progress"),
+        *("schema", "settings", "stopping", "terminal"),
+    ]
 )
 """Modules that change no result: how to run, what to print; settings reach a stage as values."""
 

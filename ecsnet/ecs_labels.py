@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .ahead import in_order, read_ahead, side_threads
 from .cam import erase
+from .copies import HostCopy, to_device, to_host
 from .device import autocast, choose_device, inference_batch
 from .folding import load_folded
 from .labels import clean_labels
@@ -52,12 +53,12 @@ def run(
             with autocast(device, runtime):
                 predicted = predict(network, pictures, batch, region_reader, settings)
             seen = [evidence_reader.get(record.id, "scores") for record in batch]
-            refined = refined_scores(predicted, pictures, batch, seen, settings)
+            refined = to_host(refined_scores(predicted, pictures, batch, seen, settings))
             for record, scores in zip(batch, refined, strict=True):
                 yield arrays_of_image, record, scores, settings
 
     with ShardWriter(out) as writer, torch.inference_mode():
-        for image_id, arrays in in_order(calls(), side):
+        for image_id, arrays in in_order(calls(), side, size):
             writer.add(image_id, **arrays)
             progress.step()
 
@@ -69,12 +70,12 @@ def predict(
     absent = torch.ones(len(batch), len(network.spec["classes"]) + 1, dtype=torch.bool)
     for row, record in zip(absent, batch, strict=True):
         row[[0, *record.tags]] = False
-    absent = absent.to(pictures.device, non_blocking=True)
+    absent = to_device(absent, pictures.device)
     grid = working_grid(pictures, settings.refine.size)
     predicted = probabilities(network, pictures, settings, grid, absent)
     if settings.predict == "both":
         masks = torch.from_numpy(np.stack([regions.get(record.id, "region") for record in batch]))
-        erased = erase(pictures, masks.to(pictures.device), network.features.mean)
+        erased = erase(pictures, to_device(masks, pictures.device), network.features.mean)
         predicted = (predicted + probabilities(network, erased, settings, grid, absent)) / 2
     return predicted
 
@@ -94,7 +95,7 @@ def refined_scores(
     """
     counts = [1 + len(record.tags) for record in batch]
     own = picked(predicted, [(0, *record.tags) for record in batch])
-    seen = torch.from_numpy(np.concatenate(evidence)).to(pictures.device, non_blocking=True).float()
+    seen = to_device(torch.from_numpy(np.concatenate(evidence)), pictures.device).float()
     seen = resize(seen.unsqueeze(0), (own.shape[1], own.shape[2]))[0]
     weight = settings.evidence_weight
     scores = (1 - weight) * own + weight * seen
@@ -102,10 +103,10 @@ def refined_scores(
 
 
 def arrays_of_image(
-    record: ImageRecord, scores: Tensor, settings: EcsLabels
+    record: ImageRecord, scores: HostCopy, settings: EcsLabels
 ) -> tuple[str, dict[str, np.ndarray]]:
     """An image's id, and the arrays that `run` stores."""
-    found, classes = scores.cpu().numpy(), np.array(record.tags, np.uint8)
+    found, classes = scores.array(), np.array(record.tags, np.uint8)
     return record.id, {
         "classes": classes,
         "scores": found.astype(np.float16),

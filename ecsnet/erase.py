@@ -1,8 +1,8 @@
 """Stage 2: class activation maps of each image, what they find erased, and the maps of the rest."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .ahead import in_order, read_ahead, side_threads
 from .cam import activation_maps, erase, erased_region, normalise
+from .copies import HostCopy, to_host
 from .device import autocast, choose_device, inference_batch
 from .folding import load_folded
 from .networks import Classifier
@@ -44,7 +45,8 @@ def run(
 
     def calls() -> Iterator[tuple]:
         for batch, pictures in read_ahead(root, records, size, device, side):
-            yield arrays_of_batch, batch, maps_of_batch(network, pictures, batch, settings)
+            maps = maps_of_batch(network, pictures, batch, settings)
+            yield arrays_of_batch, batch, to_host(maps)
 
     with ShardWriter(out) as writer, torch.inference_mode(), autocast(device, runtime):
         for done in in_order(calls(), side):
@@ -53,8 +55,7 @@ def run(
             progress.step(len(done))
 
 
-@dataclass(frozen=True)
-class ClassMaps:
+class ClassMaps(NamedTuple):
     """What the classifier says of some pictures; of present classes one image's after the other's, S in all.
 
     Attributes:
@@ -89,16 +90,15 @@ def maps_of_batch(
     return ClassMaps(cam, erased_cam, regions, both)
 
 
-def arrays_of_batch(batch: list[ImageRecord], maps: ClassMaps) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays that `run` stores, by image id."""
+def arrays_of_batch(batch: list[ImageRecord], maps: list[HostCopy]) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays that `run` stores, by image id, from those of `ClassMaps`."""
     ends = np.cumsum([len(record.tags) for record in batch])[:-1]
-    cam, erased_cam = (one.cpu().numpy().astype(np.float16) for one in (maps.cam, maps.erased_cam))
-    probability = maps.probability.cpu().numpy()
+    cam, erased_cam, regions, probability = (one.array() for one in maps)
     parts = zip(
         batch,
-        np.split(cam, ends),
-        np.split(erased_cam, ends),
-        maps.regions.cpu().numpy(),
+        np.split(cam.astype(np.float16), ends),
+        np.split(erased_cam.astype(np.float16), ends),
+        regions,
         np.split(probability, ends, axis=1),
         strict=True,
     )

@@ -1,6 +1,6 @@
 """Stage 3: evidence from both maps, refined, and labels for ECS-Net by the noise rule."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from .ahead import in_order, read_ahead, side_threads
 from .backbone import Features
-from .device import choose_device
+from .copies import HostCopy, to_device, to_host
+from .device import choose_device, inference_batch
 from .folding import load_folded
 from .grids import resize_labels
-from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule, with_background
+from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule
 from .networks import Classifier
 from .palette import IGNORE
 from .progress import Progress
@@ -51,16 +52,18 @@ def run(
     records = read_images(images, read_classes(classes), shard)
     features = load_folded(weights, Classifier, device).features
     progress = Progress("evidence", len(records), "images")
-    side = side_threads(device, threads)
+    side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for [record], pictures in read_ahead(root, records, 1, device, side):
-            used = used_maps(settings.residual, *(reader.get(record.id, name) for name in STORED))
-            refined = refined_scores(used, pictures, features, settings)
-            yield arrays_of_image, record.id, used, refined, settings
+        for batch, pictures in read_ahead(root, records, size, device, side):
+            stored = [[reader.get(record.id, name) for name in STORED] for record in batch]
+            used = [used_maps(settings.residual, *arrays) for arrays in stored]
+            refined = to_host(refined_scores(used, pictures, features, settings))
+            for record, *each in zip(batch, used, refined, strict=True):
+                yield arrays_of_image, record.id, *each, settings
 
     with ShardWriter(out) as writer, torch.inference_mode():
-        for image_id, arrays in in_order(calls(), side):
+        for image_id, arrays in in_order(calls(), side, size):
             writer.add(image_id, **arrays)
             progress.step()
 
@@ -85,23 +88,37 @@ def used_maps(
     return Used(classes, cam.astype(np.float32), left)
 
 
-def refined_scores(used: Used, pictures: Tensor, features: Features, settings: Evidence) -> Tensor:
-    """Scores of the evidence and of the CAM alone, [2 (1 + K), h, w], of one image [1, 3, H, W]."""
-    _, cam, erased_cam = used
-    maps = np.concatenate([evidence(cam, erased_cam if settings.erased else None), cam])
+def refined_scores(
+    used: Sequence[Used], pictures: Tensor, features: Features, settings: Evidence
+) -> list[Tensor]:
+    """Scores of the evidence and of the CAM alone, [2 (1 + K), h, w], of each of some images [B, 3, H, W]."""
     # what leads walk and refinement depends on the image alone: both go in one pass
-    device = pictures.device
-    maps = spread(torch.from_numpy(maps).to(device), pictures[0], features, settings).cpu().numpy()
-    both = np.concatenate([with_background(part, settings.background_power) for part in np.split(maps, 2)])
-    [refined] = refine([torch.from_numpy(both).to(device)], pictures, settings.refine)
-    return refined
+    maps = [
+        part
+        for _, cam, erased_cam in used
+        for part in (evidence(cam, erased_cam if settings.erased else None), cam)
+    ]
+    counts = [2 * len(one.classes) for one in used]
+    of_images = to_device(torch.from_numpy(np.concatenate(maps)), pictures.device).split(counts)
+    power = settings.background_power
+    both = [
+        torch.cat([with_background(part, power) for part in one.chunk(2)])
+        for one in spread(of_images, pictures, features, settings)
+    ]
+    return refine(both, pictures, settings.refine)
+
+
+def with_background(maps: Tensor, power: float) -> Tensor:
+    """Scores [1 + K, h, w] in [0, 1] that sum to one: (1 − max_c M_c)^α before the maps M [K, h, w]."""
+    scores = torch.cat([(1 - maps.amax(0, keepdim=True)) ** power, maps])
+    return scores / scores.sum(0).clamp(min=1e-6)
 
 
 def arrays_of_image(
-    image_id: str, used: Used, refined: Tensor, settings: Evidence
+    image_id: str, used: Used, refined: HostCopy, settings: Evidence
 ) -> tuple[str, dict[str, np.ndarray]]:
     """The image's id, and the arrays that `run` stores."""
-    scores, cam_scores = np.split(refined.cpu().numpy(), 2)
+    scores, cam_scores = np.split(refined.array(), 2)
     label = clean_labels(scores, used.classes, settings.margin, settings.speck)
     if settings.erased:
         conflicts = conflict_rule(used.cam, used.erased_cam, settings.conflict)

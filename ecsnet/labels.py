@@ -24,13 +24,6 @@ def evidence(cam: np.ndarray, erased_cam: np.ndarray | None) -> np.ndarray:
     return cam if erased_cam is None else np.maximum(cam, erased_cam)
 
 
-def with_background(maps: np.ndarray, power: float) -> np.ndarray:
-    """Scores [1 + K, h, w] in [0, 1] that sum to one: (1 − max_c M_c)^α before the maps M [K, h, w]."""
-    background = (1 - maps.max(0, keepdims=True)) ** power
-    scores = np.concatenate([background, maps])
-    return scores / np.maximum(scores.sum(0), 1e-6)
-
-
 def conflict_rule(cam: np.ndarray, erased_cam: np.ndarray, level: float) -> np.ndarray:
     """N2: bool [h, w], where A and A' both reach `level` and name different classes."""
     if level >= 1 or len(cam) < 2:

@@ -1,6 +1,6 @@
 """Stage 8: the final network's label images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .ahead import in_order, read_ahead, side_threads
+from .copies import HostCopy, to_host
 from .device import autocast, choose_device, inference_batch
 from .errors import UserError
 from .folding import load_folded
@@ -20,6 +21,7 @@ from .segmentation import probabilities
 from .settings import Predict, Runtime
 from .store import Shard, fingerprint
 from .tables import ImageRecord, LabelRecord, read_images, write_labels
+from .views import picked
 
 ROUNDING = 1e-3
 """More than the sum of an image's scores is off one."""
@@ -46,13 +48,12 @@ def run(
 
     def calls() -> Iterator[tuple]:
         for batch, pictures in read_ahead(root, records, size, device, side):
-            segmented = segment(network, pictures, settings, runtime)
-            for record, (scores, classes) in zip(batch, segmented, strict=True):
-                yield write_label, folder, record, scores, classes
+            for record, found in zip(batch, segment(network, pictures, settings, runtime), strict=True):
+                yield write_label, folder, record, *found
 
     written = {}
     with torch.inference_mode():
-        for label in in_order(calls(), side):
+        for label in in_order(calls(), side, size):
             written[label.id] = label
             progress.step()
     write_labels(out, [written[record.id] for record in records])
@@ -60,7 +61,7 @@ def run(
 
 def segment(
     network: DeepLab, pictures: Tensor, settings: Predict, runtime: Runtime
-) -> Sequence[tuple[Tensor, np.ndarray]]:
+) -> Iterable[tuple[HostCopy, np.ndarray]]:
     """Refined scores [K, h, w] of pictures [B, 3, H, W] in [0, 1], and the K classes that each is of.
 
     Classes are numbers, 0 the background; those that are the best one nowhere are left out.
@@ -72,8 +73,8 @@ def segment(
     with autocast(pictures.device, runtime):
         predicted = probabilities(network, pictures, settings, grid)
     winners = [possible_winners(maxima) for maxima in predicted.amax((2, 3)).cpu().numpy()]
-    chosen = [scores[classes] for scores, classes in zip(predicted, winners, strict=True)]
-    return list(zip(refine(chosen, pictures, settings.refine), winners, strict=True))
+    chosen = picked(predicted, winners).split([len(classes) for classes in winners])
+    return zip(to_host(refine(chosen, pictures, settings.refine)), winners, strict=True)
 
 
 def possible_winners(maxima: np.ndarray) -> np.ndarray:
@@ -100,8 +101,8 @@ def possible_winners(maxima: np.ndarray) -> np.ndarray:
     return np.sort(order[len(maxima) - left :])
 
 
-def write_label(folder: Path, record: ImageRecord, scores: Tensor, classes: np.ndarray) -> LabelRecord:
+def write_label(folder: Path, record: ImageRecord, scores: HostCopy, classes: np.ndarray) -> LabelRecord:
     """Write an image's label <folder>/<id>.png from scores [K, h, w] of classes [K]."""
     path = folder / f"{record.id}.png"
-    content = write_mask(path, argmax_labels(scores.cpu().numpy(), classes, record.height, record.width))
+    content = write_mask(path, argmax_labels(scores.array(), classes, record.height, record.width))
     return LabelRecord(record.id, f"{folder.name}/{record.id}.png", fingerprint(content))

@@ -15,6 +15,7 @@ import torch
 
 from . import stopping
 from .ahead import in_order, side_threads, stacked
+from .copies import HostCopy, to_device
 from .device import choose_device, inference_batch
 from .errors import UserError, raise_problems
 from .folder import ENDINGS, UNREADABLE, found_names, without_raw
@@ -200,11 +201,12 @@ def segment_all(
     write_rows(table, begun | rows)
     problems: list[str] = []
     progress = Progress("predict-folder", len(names), "pictures")
-    side = side_threads(device, threads)
+    side, size = side_threads(device, threads), inference_batch(runtime, device)
+    calls = _calls(job, names, before, runtime, device, side)
     written = time.monotonic()
     try:
         with torch.inference_mode(), stopping.deferred():
-            for name, result in in_order(_calls(job, names, before, runtime, device, side), side):
+            for name, result in in_order(calls, side, size):
                 if isinstance(result, str):
                     problems.append(result)
                     begun.pop(name)
@@ -236,10 +238,9 @@ def _calls(
         pictures = [one for one in window if isinstance(one, Picture)]
         yield from ((_as_it_is, one) for one in window if not isinstance(one, Picture))
         for batch in of_equal_shape(pictures, size):
-            pixels = stacked([picture.pixels for picture in batch]).to(device).float() / 255
+            pixels = to_device(stacked([picture.pixels for picture in batch]), device).float() / 255
             segmented = segment(job.segmenter.network, pixels, job.segmenter.predict, runtime)
-            for picture, (scores, classes) in zip(batch, segmented, strict=True):
-                yield _finish, job, picture, scores.cpu().numpy(), classes
+            yield from ((_finish, job, *each) for each in zip(batch, segmented, strict=True))
 
 
 def _as_it_is(result: tuple[str, Row | str]) -> tuple[str, Row | str]:
@@ -291,9 +292,10 @@ def _is_done(job: Job, name: str, row: Row) -> bool:
         return False
 
 
-def _finish(job: Job, picture: Picture, scores: np.ndarray, classes: np.ndarray) -> tuple[str, Row | str]:
+def _finish(job: Job, picture: Picture, segmented: tuple[HostCopy, np.ndarray]) -> tuple[str, Row | str]:
     """Write a picture's mask, and its overlay; its row of the table, or what is in the way."""
-    width, height = picture.size
+    (width, height), (found, classes) = picture.size, segmented
+    scores = found.array()
     labels = argmax_labels(scores, classes, height, width)
     try:
         if place := job.overlay(picture.name):

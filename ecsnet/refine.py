@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .copies import to_device
 from .settings import Refine
 from .views import resize
 
@@ -31,7 +32,7 @@ def refine(scores: Sequence[Tensor], images: Tensor, settings: Refine) -> list[T
     every = resize(torch.cat(list(scores)).unsqueeze(0), grid)[0]
     if settings.rounds:
         owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        owners = owners.to(images.device, non_blocking=True)
+        owners = to_device(owners, images.device)
         every = _refined(every, affinity(resize(images, grid), settings), owners, settings)
     return list(every.split(counts))
 
@@ -66,7 +67,7 @@ def affinity(images: Tensor, settings: Refine) -> Tensor:
     squares = (neighbours - neighbours.mean(2, keepdim=True)).square_().sum(2, keepdim=True)
     spread = (squares / (neighbours.shape[2] - 1)).sqrt_() * settings.color_width + 1e-8
     color = torch.softmax(-(difference / spread).square().mean(1), dim=1)
-    distance = _distances(settings.dilations).to(images.device, non_blocking=True)
+    distance = to_device(_distances(settings.dilations), images.device)
     nearness = torch.softmax(-(distance / (distance.std() * settings.color_width + 1e-8)).square(), dim=0)
     weight = settings.position_weight
     return ((color + weight * nearness.view(-1, 1, 1)) / (1 + weight)).transpose(0, 1)

@@ -65,8 +65,9 @@ class ResumeFile:
         for name, parameter in network.named_parameters():
             # none yet where no step was taken
             if parameter.requires_grad and f"momentum.{name}" in tensors:
-                momentum = tensors[f"momentum.{name}"].to(parameter.device)
-                optimizer.state[parameter]["momentum_buffer"] = momentum
+                # in the parameter's layout of memory, without which a card takes a step one by one
+                momentum = torch.empty_like(parameter, requires_grad=False)
+                optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(tensors[f"momentum.{name}"])
         state = State(int(metadata["step"]), json.loads(metadata["rows"]), {}, int(metadata["summed"]))
         device = next(network.parameters()).device
         state.sums = {name: tensors[f"sum.{name}"].to(device) for name in json.loads(metadata["sums"])}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from . import parallel
 from .cam import erase
+from .copies import to_device
 from .images import RandomCrops
 from .losses import segmentation_loss, tag_loss
 from .networks import Classifier, EcsNet, load_network, new_network
@@ -84,7 +85,7 @@ def ecs_loss(network: EcsNet, batch: Batch, settings: TrainEcs) -> dict[str, Ten
     erased = erase(images, batch["region"] == 1, network.features.mean)
     if settings.views == "either":
         draws = torch.rand(len(images) * parallel.size(), 1, 1, 1)
-        keep = parallel.own_rows(draws).to(images.device) < 0.5
+        keep = to_device(parallel.own_rows(draws), images.device) < 0.5
         erased = torch.where(keep, images, erased)
     if settings.views in ("both", "image"):
         maps, logits = network.both(images)

@@ -1,11 +1,12 @@
 """A network's maps averaged over scales and mirrored copies of a picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .copies import to_device
 from .settings import Views
 
 
@@ -45,10 +46,10 @@ def aligned_side(side: float, stride: int) -> int:
     return max(1, round((side - 1) / stride)) * stride + 1
 
 
-def picked(maps: Tensor, classes: Sequence[Sequence[int]]) -> Tensor:
+def picked(maps: Tensor, classes: Iterable[Iterable[int]]) -> Tensor:
     """Of each image's maps [B, C, ...] those of its `classes`, one image's after the other's: [S, ...]."""
-    pairs = [(place, number) for place, own in enumerate(classes) for number in own]
-    places, numbers = torch.tensor(pairs).T.to(maps.device, non_blocking=True)
+    pairs = [(place, int(number)) for place, own in enumerate(classes) for number in own]
+    places, numbers = to_device(torch.tensor(pairs), maps.device).T
     return maps[places, numbers]
 
 

@@ -7,6 +7,8 @@ not learned here: they are those of intermediate features, which tell things and
 the class maps, which are made of the last ones.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,20 +18,26 @@ from .settings import Evidence
 from .views import aligned_side, resize
 
 
-def spread(maps: Tensor, picture: Tensor, features: Features, settings: Evidence) -> Tensor:
-    """Class maps [K, ·, ·] of one picture, weighted by the features' norm and after the random walk.
+def spread(maps: Sequence[Tensor], pictures: Tensor, features: Features, settings: Evidence) -> list[Tensor]:
+    """Class maps [K, ·, ·] of each of some pictures, weighted by the features' norm and after the walk.
 
     In [0, 1], float32 [K, h, w]: on a grid of `walk.cells` cells along the longer side, or unchanged where
     both are switched off.
 
     Args:
-        maps: in [0, 1], on any corner-aligned grid.
-        picture: [3, H, W] in [0, 1].
+        maps: of each picture, with its own K, in [0, 1], on any corner-aligned grid.
+        pictures: [B, 3, H, W] in [0, 1].
         features: the classifier's.
     """
     if settings.norm_power == 0 and settings.walk.steps == 0:
-        return maps
-    levels = features.levels(view_of_cells(picture, features.stride, settings.walk.cells))
+        return list(maps)
+    levels = features.levels(view_of_cells(pictures, features.stride, settings.walk.cells))
+    of_pictures = zip(*(level.split(1) for level in levels), strict=True)
+    # a picture's transitions may be hundreds of megabytes: not those of all at once
+    return [_spread(own, list(each), settings) for own, each in zip(maps, of_pictures, strict=True)]
+
+
+def _spread(maps: Tensor, levels: list[Tensor], settings: Evidence) -> Tensor:
     grid = (levels[-1].shape[2], levels[-1].shape[3])
     maps = resize(maps.unsqueeze(0).float(), grid)[0]
     maps = to_maximum(maps * norm_weight(levels[-1][0]) ** settings.norm_power)
@@ -38,11 +46,11 @@ def spread(maps: Tensor, picture: Tensor, features: Features, settings: Evidence
     return walk(maps, transition(levels, settings.walk.power), settings.walk.steps)
 
 
-def view_of_cells(picture: Tensor, stride: int, cells: int) -> Tensor:
-    """A picture [3, H, W] as [1, 3, h, w], such that its longer side has `cells` feature cells and one."""
-    factor = cells * stride / max(picture.shape[1:])
-    size = tuple(aligned_side(side * factor, stride) for side in picture.shape[1:])
-    return resize(picture.unsqueeze(0), size).contiguous(memory_format=torch.channels_last)
+def view_of_cells(pictures: Tensor, stride: int, cells: int) -> Tensor:
+    """Pictures [B, 3, H, W] as [B, 3, h, w], such that the longer side has `cells` feature cells and one."""
+    factor = cells * stride / max(pictures.shape[2:])
+    size = tuple(aligned_side(side * factor, stride) for side in pictures.shape[2:])
+    return resize(pictures, size).contiguous(memory_format=torch.channels_last)
 
 
 def norm_weight(level: Tensor) -> Tensor:
@@ -53,7 +61,8 @@ def norm_weight(level: Tensor) -> Tensor:
     """
     norm = level.float().norm(dim=0)
     low, high = norm.min(), norm.max()
-    return (norm - low) / (high - low) if high > low else torch.ones_like(norm)
+    # no `if`, for which the host would wait for the card
+    return torch.where(high > low, (norm - low) / (high - low), 1.0)
 
 
 def to_maximum(maps: Tensor) -> Tensor:

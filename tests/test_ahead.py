@@ -89,6 +89,22 @@ def test_calls_are_fetched_by_the_caller_and_few_of_them_wait():
     assert threading.get_ident() not in workers
 
 
+def test_a_batch_is_fetched_while_threads_still_work_on_the_one_before():
+    """Of batches of four: the next one comes when at most a thread's one and four more are undone."""
+    fetched, release = [], threading.Event()
+
+    def calls():
+        for number in range(12):
+            fetched.append(number)
+            yield (release.wait,)
+
+    results = in_order(calls(), 1, 4)
+    threading.Timer(0.2, release.set).start()
+    next(results)
+    assert len(fetched) == 9
+    assert len(list(results)) == 11
+
+
 def test_an_error_comes_in_its_place_and_what_waits_is_not_begun():
     begun = []
 

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ecsnet.evidence import arrays_of_image, refined_scores, used_maps
+from ecsnet.backbone import Features
+from ecsnet.copies import to_host
+from ecsnet.evidence import Used, arrays_of_image, refined_scores, used_maps, with_background
 from ecsnet.palette import IGNORE
-from ecsnet.settings import Evidence, Refine, Walk
+from ecsnet.settings import Backbone, Evidence, Refine, Walk
 
 CAM = [[[0, 0.5], [0.9, 0.1]], [[0, 0], [0.1, 0.9]]]
 ERASED = [[[0, 0], [0.2, 0]], [[0, 0.4], [0.8, 0]]]
@@ -26,7 +30,7 @@ def arrays(probability=((0.1, 0.1), (0.9, 0.9)), **changed):
         np.array(ERASED, np.float16),
         np.array(probability, np.float32),
     )
-    refined = refined_scores(maps, torch.zeros(1, 3, 2, 2), None, chosen)
+    [refined] = to_host(refined_scores([maps], torch.zeros(1, 3, 2, 2), None, chosen))
     image_id, found = arrays_of_image("cat", maps, refined, chosen)
     assert image_id == "cat"
     return found
@@ -74,3 +78,30 @@ def test_the_refined_cam_is_of_the_cam_alone_and_without_rules():
     found = arrays(conflict=0.5, margin=0.9)
     assert found["cam_label"].tolist() == [[0, 3], [3, 7]]
     assert arrays(background_power=0.1)["cam_label"].tolist() == [[0, 0], [3, 7]]
+
+
+def test_background_is_the_power_of_what_no_class_claims():
+    scores = with_background(torch.tensor([[[0.5, 1.0, 0.0]], [[0.25, 0.0, 0.0]]]), 2)
+    # (1 − 0.5)² = 0.25 beside 0.5 and 0.25: divided by their sum 1.0
+    assert scores[:, 0, 0].tolist() == [0.25, 0.5, 0.25]
+    assert scores[:, 0, 1].tolist() == [0, 1, 0]
+    assert scores[:, 0, 2].tolist() == [1, 0, 0]
+
+
+@given(st.integers(1, 4), st.floats(0.1, 8), st.integers(0, 1000))
+def test_scores_sum_to_one(classes, power, seed):
+    maps = torch.rand(classes, 3, 3, generator=torch.Generator().manual_seed(seed))
+    assert with_background(maps, power).sum(0).numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_images_together_are_as_each_alone():
+    features = Features(Backbone(name="resnet18", weights="none")).eval()
+    pictures = torch.rand(3, 3, 60, 80)
+    used = [Used(np.arange(count), *torch.rand(2, count, 15, 20).numpy()) for count in (1, 3, 2)]
+    chosen = Evidence(walk=Walk(cells=6), refine=Refine(rounds=3))
+    with torch.inference_mode():
+        together = refined_scores(used, pictures, features, chosen)
+        for place, (one, scores) in enumerate(zip(used, together, strict=True)):
+            [alone] = refined_scores([one], pictures[place : place + 1], features, chosen)
+            assert scores.shape == (2 * (1 + len(one.classes)), 30, 40)
+            assert torch.allclose(scores, alone, atol=1e-4)

@@ -1,7 +1,4 @@
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ecsnet import labels
 from ecsnet.palette import IGNORE
@@ -26,20 +23,6 @@ def test_evidence_is_the_maximum_of_both_maps():
     cam, erased = grid([[0.2, 0.9]]), grid([[0.5, 0.1]])
     assert np.array_equal(labels.evidence(cam, erased), grid([[0.5, 0.9]]))
     assert labels.evidence(cam, None) is cam
-
-
-def test_background_is_the_power_of_what_no_class_claims():
-    scores = labels.with_background(grid([[0.5, 1.0, 0.0]], [[0.25, 0.0, 0.0]]), 2)
-    # (1 − 0.5)² = 0.25 beside 0.5 and 0.25: divided by their sum 1.0
-    assert scores[:, 0, 0].tolist() == [0.25, 0.5, 0.25]
-    assert scores[:, 0, 1].tolist() == [0, 1, 0]
-    assert scores[:, 0, 2].tolist() == [1, 0, 0]
-
-
-@given(st.integers(1, 4), st.floats(0.1, 8), st.integers(0, 1000))
-def test_scores_sum_to_one(classes, power, seed):
-    maps = np.random.default_rng(seed).random((classes, 3, 3)).astype(np.float32)
-    assert labels.with_background(maps, power).sum(0) == pytest.approx(1, abs=1e-5)
 
 
 def test_n2_marks_where_both_maps_are_sure_of_different_classes():

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +21,8 @@ class Colours:
 
 def walk_alone(maps, picture, steps, cells=6, power=4.0):
     chosen = Evidence(norm_power=0, walk=Walk(cells=cells, power=power, steps=steps))
-    return spread(maps, picture, Colours(), chosen)
+    [walked] = spread([maps], picture[None], Colours(), chosen)
+    return walked
 
 
 def halves(height=8, width=12):
@@ -86,7 +89,7 @@ def test_alike_is_the_cosine_without_the_mean():
 def test_the_grid_is_bounded_whatever_the_picture(size):
     features = Features(Backbone(name="resnet18", weights="none")).eval()
     with torch.inference_mode():
-        levels = features.levels(view_of_cells(torch.rand(3, *size), features.stride, 8))
+        levels = features.levels(view_of_cells(torch.rand(1, 3, *size), features.stride, 8))
         steps = transition(levels, 4.0)
     grid = levels[-1].shape[2:]
     assert max(grid) == 9
@@ -106,9 +109,10 @@ def test_maps_leave_places_of_weak_features():
     picture = torch.full((3, 9, 13), 0.1)
     picture[:, :, 6:] = 1
     maps = torch.ones(1, 5, 7)
-    weighed = spread(maps, picture, Colours(), Evidence(norm_power=1, walk=Walk(steps=0, cells=6)))
+    weigh = partial(spread, pictures=picture[None], features=Colours())
+    [weighed] = weigh([maps], settings=Evidence(norm_power=1, walk=Walk(steps=0, cells=6)))
     assert weighed[0].tolist() == [[0.0] * 3 + [1.0] * 4] * 5
-    half = spread(0.5 * maps, picture, Colours(), Evidence(norm_power=2, walk=Walk(steps=0, cells=6)))
+    [half] = weigh([0.5 * maps], settings=Evidence(norm_power=2, walk=Walk(steps=0, cells=6)))
     assert torch.equal(half, weighed)  # each over its own maximum
 
 
@@ -133,7 +137,8 @@ class TwoLevels(Colours):
 
 
 def test_weighed_by_the_last_level_first_then_led_by_those_before():
-    walked = spread(torch.ones(1, 5, 7), halves(), TwoLevels(), Evidence(walk=Walk(cells=6, steps=2)))
+    chosen = Evidence(walk=Walk(cells=6, steps=2))
+    [walked] = spread([torch.ones(1, 5, 7)], halves()[None], TwoLevels(), chosen)
     assert walked[0, :, :3].min() > 0.9  # of the one strong cell, the walk has made the red half
     assert walked[0, :, 3:].max() < 1e-6
 

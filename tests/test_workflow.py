@@ -400,7 +400,7 @@ def test_speed_is_measured_on_a_finished_run(finished):
     folder, _ = finished
     command = [
         sys.executable, REPOSITORY / "benchmarks" / "bench.py",
-        *"ceiling inference training refinement decoding counting planning shares growth".split(),
+        *"ceiling inference precision training refinement decoding counting planning shares growth".split(),
         *"--configfile config.yaml --out tables --threads 1 --images 4 --growth 2 8".split(),
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -412,8 +412,8 @@ def test_speed_is_measured_on_a_finished_run(finished):
     assert all(found[0].startswith("run tiny, commit ") for found in lines.values())
     tables = {name: [row.strip("| ").split(" | ") for row in found[2:]] for name, found in lines.items()}
     assert {name: len(table) - 2 for name, table in tables.items()} == {
-        "ceiling": 4, "inference": 3, "training": 3, "refinement": 2, "decoding": 6, "counting": 1,
-        "planning": 3, "shares": 15, "growth": 11,
+        "ceiling": 4, "inference": 3, "precision": 1, "training": 3, "refinement": 2, "decoding": 6,
+        "counting": 1, "planning": 3, "shares": 15, "growth": 11,
     }  # fmt: skip
     assert [row[0] for row in tables["inference"][2:]] == ["erase", "ecs_labels", "predict"]
     assert {int(row[1]) for row in tables["inference"][2:]} == {4}
