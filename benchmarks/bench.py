@@ -3,7 +3,8 @@
     python benchmarks/bench.py [part …] --configfile config/minivoc.yaml
 
 The pictures, networks and labels are those of a finished run of the configuration, so run that first. What is
-compared took turns in this process, on whichever device is there; `growth` is measured on the CPU.
+compared took turns in this process, on whichever device is there, a card or the CPU; what has no use of a card
+is measured on the CPU and filed there.
 """
 
 import argparse
@@ -21,6 +22,10 @@ import bench_training
 import torch
 from finished import Finished, finished
 from timing import Row, write
+
+
+ON_CPU = {"decoding", "counting", "starting", "planning", "growth"}
+"""Tables of what computes on the CPU, whatever is there."""
 
 
 def parts(
@@ -65,15 +70,16 @@ def main() -> None:
     unknown = [part for part in arguments.part if part not in known]
     if unknown:
         parser.error(f"no table {unknown[0]}; known are {', '.join(known)}")
-    out = arguments.out or Path(__file__).parent / "tables" / run.device.type
     for part in arguments.part or known:
+        device = torch.device("cpu") if part in ON_CPU else run.device
+        out = arguments.out or Path(__file__).parent / "tables" / device.type
         torch.set_num_threads(run.threads)  # a training sets its own
-        write(known[part](), out / f"{part}.md", machine(run))
+        write(known[part](), out / f"{part}.md", machine(run, device))
 
 
-def machine(run: Finished) -> str:
+def machine(run: Finished, device: torch.device) -> str:
     """What is measured, on what."""
-    card = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "no GPU"
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     command = ["git", "-C", Path(__file__).parent, "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(command, text=True, capture_output=True).stdout
     return (

@@ -2,7 +2,8 @@
 
 The limit is the same forward passes on ready tensors, each size of view in the batches that are fastest on
 this device, of the network as it was trained and of the one with batch norm folded, which is what the stages
-run. What the field does is a loop over single pictures, with the same views. Loading the network is taken away.
+run. What the field does is a loop over single pictures, with the same views. Loading the network is
+taken away.
 """
 
 import math

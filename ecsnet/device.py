@@ -28,6 +28,8 @@ def choose_device(runtime: Runtime, threads: int) -> torch.device:
         return torch.device("cpu")
     index = claimed_card()
     torch.cuda.set_device(index)
+    # else convolutions round what goes in to ten bits
+    torch.backends.cudnn.allow_tf32 = runtime.precision == "auto"
     return torch.device("cuda", index)
 
 

@@ -15,6 +15,16 @@ def test_without_a_card():
         choose_device(Runtime(device="cuda"), 1)
 
 
+@pytest.mark.parametrize(("precision", "short"), [("auto", True), ("float32", False)])
+def test_single_precision_is_that_in_convolutions_too(monkeypatch, precision, short):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", not short)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(device, "claimed_card", lambda: 0)
+    assert choose_device(Runtime(precision=precision), 1) == torch.device("cuda", 0)
+    assert torch.backends.cudnn.allow_tf32 == short
+
+
 @pytest.mark.parametrize(
     ("variable", "names", "count", "known", "claimed"),
     [

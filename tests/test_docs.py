@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 from PIL import Image
 from stage_data import make_data
 from test_pack_model import pack
 from voc_folder import write_list, write_picture
+
+from ecsnet.settings import parse_config
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 DOCUMENTS += [path for path in [REPOSITORY / "CONTRIBUTING.md"] if path.exists()]
@@ -107,3 +110,19 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+SETTINGS = {
+    match
+    for path in DOCUMENTS
+    for match in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+: [^`\n]+)`", path.read_text(encoding="utf-8"))
+}
+
+
+@pytest.mark.parametrize("line", sorted(SETTINGS))
+def test_a_setting_in_the_text_is_taken(line):
+    key, value = line.split(": ", 1)
+    nested = yaml.safe_load(value)
+    for name in reversed(key.split(".")):
+        nested = {name: nested}
+    parse_config(nested)
