@@ -3,8 +3,8 @@
     python benchmarks/bench.py [part …] --configfile config/minivoc.yaml
 
 The pictures, networks and labels are those of a finished run of the configuration, so run that first. What is
-compared took turns in this process, on whichever device is there, a card or the CPU; what has no use of a card
-is measured on the CPU and filed there.
+compared took turns in this process, on whichever device is there, a card or the CPU; what has no use of a
+card is measured on the CPU and filed there.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import bench_training
 import torch
 from finished import Finished, finished
 from timing import Row, write
-
 
 ON_CPU = {"decoding", "counting", "starting", "planning", "growth"}
 """Tables of what computes on the CPU, whatever is there."""
