@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import coco, folder
 from .errors import UserError, explain
-from .plan import Jobs, configuration, jobs_by_rule, planned, words_of
+from .plan import Jobs, configuration, jobs_by_rule, planned, snakefile_option, words_of
 from .progress import clock
+from .published import differences
 from .report import Report, told
-from .settings import Config, changed_settings, parse_config
+from .settings import VOC_CLASSES, Config, changed_settings, parse_config
 from .threads import usable_cores
+from .voc import scan_list
 
 if TYPE_CHECKING:
     from .estimate import Cost
@@ -51,20 +53,27 @@ class Look:
         return {rule: job for rule, job in self.jobs.items() if job.todo}
 
 
-def run(words: Sequence[str] = (), configfiles: Sequence[str] = (), timing: bool = True) -> bool:
+def run(
+    words: Sequence[str] = (),
+    configfiles: Sequence[str] = (),
+    snakefile: Path | None = None,
+    timing: bool = True,
+) -> bool:
     """Print what is known of a run beforehand; whether nothing is wrong with it.
 
     Args:
         words, configfiles: targets and configuration files (see `plan.words_of`).
+        snakefile: where it is not in this folder.
         timing: also time some steps of each stage.
 
     Raises:
         UserError: the configuration has mistakes: there is no run to look at.
     """
-    targets, option = words_of(words, configfiles)
+    targets, files = words_of(words, configfiles)
+    option = [*snakefile_option(snakefile), *files]
     given = parse_config(configuration(option))
     report = Report()
-    _report_configuration(given, option[1:], report)
+    _report_configuration(given, files[1:], report)
     look = Look(given, _jobs(targets, option, report), report, usable_cores())
     pictures = _look_at_data(look)
     _look_at_machine(look)
@@ -121,7 +130,23 @@ def _look_at_data(look: Look) -> "Pictures | None":
     if pictures:
         wants_bound = config.supervised.enabled or "train_supervised" in look.jobs
         survey_masks(look.config, source, pictures, wants_bound, look.cores, report)
+        if source.kind == "voc" and source.classes == tuple(VOC_CLASSES):
+            _report_protocol(look.config, pictures, report)
     return pictures
+
+
+def _report_protocol(config: Config, pictures: "Pictures", report: Report) -> None:
+    """Whether what comes out may stand beside published numbers; better known before hours of training."""
+    score, scored = config.score, {}
+    if score.train_masks:
+        scored["the labels"] = len(scan_list(Path(config.dataset.root), score.train_list, []))
+    if score.val_masks:
+        scored["val"] = len(pictures.val)
+    reasons = differences(config, len(pictures.train), scored)
+    for reason in reasons:
+        report.note("protocol", f"not to be compared with published results: {reason}")
+    if not reasons:
+        report.ok("protocol", "VOC 2012's: lists, masks and numbers of images are those of published results")
 
 
 def _look_at_machine(look: Look) -> None:

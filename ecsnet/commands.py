@@ -57,6 +57,9 @@ def run_command(parsed: argparse.Namespace) -> int:
     except UserError as error:
         print(f"ecsnet {parsed.stage}: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"\necsnet {parsed.stage}: stopped", file=sys.stderr)
         return 130
@@ -74,6 +77,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="configuration of the run, as for snakemake (default: config/config.yaml)",
+    )
+    parser.add_argument(
+        "--snakefile",
+        type=Path,
+        metavar="FILE",
+        help="ecsnet's Snakefile, from another folder than its own, as for snakemake",
     )
 
 
@@ -137,13 +146,15 @@ def _check(parsed: argparse.Namespace) -> int:
     from . import check  # imports Snakemake
 
     with vanishing():  # its report says it all
-        return 0 if check.run(parsed.targets, parsed.configfile, timing=not parsed.no_timing) else 1
+        return (
+            0 if check.run(parsed.targets, parsed.configfile, parsed.snakefile, not parsed.no_timing) else 1
+        )
 
 
 def _why(parsed: argparse.Namespace) -> int:
     from . import why  # imports Snakemake
 
-    why.run(parsed.targets, parsed.configfile)
+    why.run(parsed.targets, parsed.configfile, parsed.snakefile)
     return 0
 
 

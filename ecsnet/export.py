@@ -64,6 +64,7 @@ def run(*, model: Path, out: Path) -> None:
         # by its ending torch knows what it is to write
         place = temporary.with_name(temporary.name + out.suffix)
         try:
+            place.touch()  # where that is not allowed, it is known before minutes of work
             answers = writers[out.suffix](traced, segmenter, place)
             difference = compare(network, answers)
             if not difference <= TOLERANCE:
@@ -116,8 +117,10 @@ def example() -> tuple[Tensor]:
 
 def write_exported(network: nn.Module, segmenter: Segmenter, out: Path) -> Callable[[Tensor], Tensor]:
     """Write a program of torch.export; what it answers when it is read back."""
-    program = torch.export.export(network, example(), dynamic_shapes=dynamic_shapes())
-    torch.export.save(program, out, extra_files={"ecsnet.json": json.dumps(about(segmenter))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own inner workings
+        program = torch.export.export(network, example(), dynamic_shapes=dynamic_shapes())
+        torch.export.save(program, out, extra_files={"ecsnet.json": json.dumps(about(segmenter))})
     return torch.export.load(out).module()
 
 
@@ -129,7 +132,7 @@ def write_onnx(network: nn.Module, segmenter: Segmenter, out: Path) -> Callable[
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ModuleNotFoundError as error:
         raise UserError(
-            f"ONNX needs {error.name}: pip install 'ecsnet[export]', or write a .pt2 file"
+            f"ONNX needs {error.name}: pip install onnx onnxruntime onnxscript, or write a .pt2 file"
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ import pandas as pd
 from .errors import UserError, raise_problems
 from .import_folder import COLUMNS, Row, link_to, placed, write_annotation, write_lists
 from .instances import Instances, Part, Picture, class_values, part_of, read_instances
-from .pictures import PictureError, decode_photograph, read_content
+from .pictures import PictureError, decode_photograph, header_size, read_content
 from .settings import Dataset
 from .store import fingerprint, remove_leftovers, write_text
 from .threads import mapped
@@ -84,6 +84,33 @@ def _refuse_elsewhere(pictures: list[Picture], source: Part) -> None:
         raise UserError(f"{source.instances}: {found}; give a folder and a JSON file that belong together")
 
 
+def mistakes_of_headers(settings: Dataset, part: str, pictures: list[Picture], threads: int) -> list[str]:
+    """What `run` would refuse, as far as it shows without decoding a picture: missing, or of another size."""
+    source = part_of(settings, part)
+    try:
+        _refuse_elsewhere(pictures, source)
+    except UserError as error:
+        return [str(error)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [one for one in mapped(pool, partial(_mistake_of_header, source), pictures) if one]
+
+
+def _mistake_of_header(source: Part, picture: Picture) -> str:
+    path = Path(source.images, picture.name)
+    try:
+        size = header_size(path)
+    except FileNotFoundError:
+        return _missing(picture, source)
+    except PictureError as error:
+        return f"{path}: {error}, or take it out of {source.instances}"
+    return "" if size == (picture.width, picture.height) else _other_size(path, size, picture, source)
+
+
+def _missing(picture: Picture, source: Part) -> str:
+    remedy = "add the picture, or take it out of the JSON"
+    return f"{source.instances}: {picture.name} is not in {source.images}; {remedy}"
+
+
 def _try_import(
     source: Part, root: Path, labels: dict[int | str, tuple[str, ...]], picture: Picture
 ) -> Row | str:
@@ -93,8 +120,7 @@ def _try_import(
         content = read_content(path)
         decoded = decode_photograph(content)
     except FileNotFoundError:
-        remedy = "add the picture, or take it out of the JSON"
-        return f"{source.instances}: {picture.name} is not in {source.images}; {remedy}"
+        return _missing(picture, source)
     except PictureError as error:
         return f"{path}: {error}, or take it out of {source.instances}"
     if decoded.size != (picture.width, picture.height):

@@ -36,7 +36,8 @@ pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: .85rem; 
 </head>
 <body>
 <h1>{{ run }}</h1>
-<p class="soft">Pixel masks from image tags by ECS-Net. True masks were read for scoring alone.</p>
+<p class="soft">Pixel masks from image tags by ECS-Net. True masks were read for scoring alone,
+and for the bound where there is one.</p>
 <nav><a href="#scores">Scores</a><a href="#pictures">Pictures</a><a href="#times">Times</a>
 <a href="#settings">Settings</a></nav>
 

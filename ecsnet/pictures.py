@@ -80,6 +80,24 @@ def _check_size(picture: Image.Image) -> None:
         )
 
 
+def header_size(path: Path) -> tuple[int, int]:
+    """Width and height of a JPEG or PNG file, by its header alone.
+
+    Raises:
+        PictureError: it is of another format, or cannot be read.
+        FileNotFoundError: there is none.
+    """
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            return picture.size
+    except FileNotFoundError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError("is neither a JPEG nor a PNG picture", "convert or replace the file") from None
+    except Exception as error:  # decoders raise errors of all kinds on damaged bytes
+        raise PictureError(f"is damaged or cut off ({error})", "replace the file") from None
+
+
 def decode_photograph(content: bytes) -> Image.Image:
     """As `decode`, and refused where its pixels have no plain conversion to 8-bit RGB."""
     picture = decode(content)

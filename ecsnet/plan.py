@@ -42,6 +42,11 @@ def words_of(words: Sequence[str], configfiles: Sequence[str]) -> tuple[list[str
     return targets, ["--configfile", *files] if files else []
 
 
+def snakefile_option(snakefile: Path | None) -> list[str]:
+    """The option that names a Snakefile elsewhere."""
+    return ["--snakefile", str(snakefile)] if snakefile else []
+
+
 @contextlib.contextmanager
 def planned(arguments: Sequence[str]) -> Iterator[Any]:
     """Snakemake's graph of jobs for arguments of its command line, with the profile that it would take.
@@ -66,7 +71,10 @@ def _mistakes_told() -> Iterator[None]:
     except (WorkflowError, RuleException, ApiError, CliException) as error:
         # what Snakemake adds says where in its files it was
         text = re.split(r"\n(?:Wildcards|Traceback):", str(error))[0]
-        raise UserError(text.removeprefix("WorkflowError:").strip()) from None
+        text = text.removeprefix("WorkflowError:").strip()
+        if text.startswith("No Snakefile found"):
+            text = "there is no Snakefile here; give this command in ecsnet's folder, or add --snakefile"
+        raise UserError(text) from None
     except FileNotFoundError as error:
         raise UserError(f"there is no file {error.filename}") from None
     except UnicodeDecodeError as error:

@@ -98,7 +98,10 @@ def _read(
     """Records of the images that are in order."""
     root = Path(settings.root)
     if not os.path.isdir(root):  # unlike Path.is_dir, false for names that are too long
-        remedy = "unpack the data there, or set dataset.root to the folder with JPEGImages and ImageSets"
+        remedy = (
+            "unpack the data there, or set dataset.root to the folder with JPEGImages and ImageSets; "
+            "`snakemake download --cores 1` fetches VOC 2012"
+        )
         problems.append(Problem("dataset.root", f"there is no folder {root}", remedy))
         return []
     ids = scan_list(root, name, problems)

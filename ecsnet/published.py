@@ -1,6 +1,7 @@
 """Published results on PASCAL VOC 2012, and whether a run may be compared with them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .settings import VOC_CLASSES, Config
 
@@ -47,11 +48,28 @@ def differences(config: Config, train: int, scored: dict[str, int]) -> list[str]
         found.append("it is not of PASCAL VOC's classes and pictures")
     if train != TRAINAUG:
         found.append(f"it learned from {train} images, not from the {TRAINAUG} of trainaug")
+    elif Path(config.dataset.train_list).stem != "trainaug":
+        found.append(f"it learned from as many images as trainaug has, but of {config.dataset.train_list}")
     for wanted in (TRAIN, VAL):
         whats = [what for what in scored if (what in ("val", "supervised")) == (wanted == VAL)]
         for count in sorted({scored[what] for what in whats} - {wanted}):
             names = ", ".join(what for what in whats if scored[what] == count)
             found.append(f"scored on {count} images, not on {wanted}: {names}")
+    found += _scored_otherwise(config, scored)
     if not scored:
         found.append("nothing of it is scored, for want of true masks")
+    return found
+
+
+def _scored_otherwise(config: Config, scored: dict[str, int]) -> list[str]:
+    """Lists of the right length, and masks, that are not VOC's by their names."""
+    score, found = config.score, []
+    for name, masks, wanted, count in (
+        (score.train_list, score.train_masks, "train", TRAIN),
+        (config.dataset.val_list, score.val_masks, "val", VAL),
+    ):
+        if masks and count in scored.values() and Path(name).stem != wanted:
+            found.append(f"scored on as many images as {wanted} has, but of {name}")
+        if masks and scored and Path(masks).name != "SegmentationClass":
+            found.append(f"scored on {wanted} with the masks of {masks}, not with VOC's SegmentationClass")
     return found

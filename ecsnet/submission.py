@@ -20,6 +20,8 @@ from .store import atomic_path
 from .tables import LabelTable, read_classes, read_images
 from .testset import SERVER
 
+TEST = 1456
+"""Images of VOC 2012's list test."""
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -53,6 +55,9 @@ def run(settings: Submission, *, images: Path, classes: Path, predictions: Path,
         print(
             "warning: the classes are not VOC's in VOC's order; its server takes each value for one of VOC's"
         )
+    if (settings.test_list, len(sizes)) != ("test", TEST):
+        which = f"{len(sizes):,} images of {settings.test_list}"
+        print(f"warning: VOC's server scores the {TEST:,} images of its list test; these are {which}")
     print(f"submission: {len(sizes):,} predictions in {out}, read back and found right")
     print(f"submission: upload it at {SERVER} as {settings.competition} of VOC2012's segmentation challenge")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import check_masks, import_masks, prepare
 from .errors import UserError
 from .folder import Photo, split
-from .import_coco import tagged
+from .import_coco import mistakes_of_headers, tagged
 from .instances import PARTS, part_of
 from .photographs import opened_photo, reduced
 from .progress import Progress
@@ -63,7 +63,7 @@ def survey(
     if source.kind == "folder":
         pictures = _survey_folder(source, photos, threads, report)
     elif source.kind == "coco":
-        pictures = _survey_coco(source, report)
+        pictures = _survey_coco(source, threads, report)
     else:
         pictures = _survey_lists(config.dataset, threads, report)
     if pictures and pictures.train:
@@ -131,8 +131,8 @@ def _survey_folder(source: Dataset, photos: list[Photo], threads: int, report: R
     return Pictures(train, val, len(records), None) if train and val else None
 
 
-def _survey_coco(source: Dataset, report: Report) -> Pictures | None:
-    """From the JSON files alone: the stage import_coco looks at each picture."""
+def _survey_coco(source: Dataset, threads: int, report: Report) -> Pictures | None:
+    """From the JSON files and the pictures' headers; the stage import_coco decodes each picture."""
     found: dict[str, list[ImageRecord]] = {}
     index = {name: number for number, name in enumerate(source.classes, 1)}
     for part in PARTS:
@@ -141,8 +141,11 @@ def _survey_coco(source: Dataset, report: Report) -> Pictures | None:
         except UserError as error:
             report.many("data", *told(error))
             continue
+        problems = mistakes_of_headers(source, part, own, threads)
+        report.many("data", problems, "the stage import_coco lists all of them")
         rest = f", {left} without any instance left out" if left else ""
-        report.ok("data", f"{part}: {len(own)} pictures of {part_of(source, part).instances}{rest}")
+        if not problems:
+            report.ok("data", f"{part}: {len(own)} pictures of {part_of(source, part).instances}{rest}")
         found[part] = [
             ImageRecord(one.id, "", one.width, one.height, tuple(index[name] for name in labels[one.key]), "")
             for one in own

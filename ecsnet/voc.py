@@ -77,7 +77,7 @@ def scan_list(root: Path, name: str, problems: list[Problem]) -> list[str]:
     path = list_path(root, name)
     first_line: dict[str, int] = {}
     try:
-        text = _read_text(path, "list", _list_remedy(root))
+        text = _read_text(path, "list", _list_remedy(root, name))
     except DataError as error:
         problems.append(error.problem)
         return []
@@ -97,7 +97,9 @@ def scan_list(root: Path, name: str, problems: list[Problem]) -> list[str]:
     return list(first_line)
 
 
-def _list_remedy(root: Path) -> str:
+def _list_remedy(root: Path, name: str) -> str:
+    if name == "trainaug":
+        return "`snakemake download --cores 1` makes it of VOC 2012 and SBD"
     known = sorted(path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt"))
     names = f" ({', '.join(known)})" if known else ""
     return f"give the name of a list in ImageSets/Segmentation{names} or the path of a .txt file"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .changes import params_changes
-from .plan import planned, stage_of, words_of
+from .plan import planned, snakefile_option, stage_of, words_of
 
 Reason = tuple[str, str]
 """A name and what is the matter with it ("erase.npz", "is missing"), or a whole text and nothing."""
@@ -22,13 +22,14 @@ Reason = tuple[str, str]
 NOT_RUN: Reason = ("no result yet", "")
 
 
-def run(targets: Sequence[str] = (), configfiles: Sequence[str] = ()) -> None:
+def run(targets: Sequence[str] = (), configfiles: Sequence[str] = (), snakefile: Path | None = None) -> None:
     """Print why what is stale is stale; targets and configuration files as `plan.words_of` takes them.
 
     Raises:
         UserError: where snakemake would not start either.
     """
     targets, config = words_of(targets, configfiles)
+    config = [*snakefile_option(snakefile), *config]
     with planned([*config, "--", *targets]) as dag:
         stale, totals = stale_jobs(dag)
     if not stale:

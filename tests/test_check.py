@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from coco_folder import DATASET, make_coco, write_picture
 from conftest import REPOSITORY
 from PIL import Image
 from voc_folder import CLASSES, make_voc, run_prepare, write_list
@@ -21,7 +22,7 @@ from ecsnet import check, estimate, machine, speeds, stand_ins, survey, trial
 from ecsnet.cli import main
 from ecsnet.plan import Jobs
 from ecsnet.report import Report, size
-from ecsnet.settings import Config, Runtime, TrainCam, parse_config
+from ecsnet.settings import VOC_CLASSES, Config, Runtime, TrainCam, parse_config
 from ecsnet.speeds import Speeds
 from ecsnet.store import ShardWriter
 from ecsnet.survey import Pictures
@@ -99,6 +100,36 @@ def test_a_run_that_is_in_order(answer):
     assert "score.val_masks: 1 masks in SegmentationClass are in order" in text
     assert "resnet18 begins with random ones" in text
     assert lines[-1] == f"To run it: snakemake --cores {check.usable_cores()} --configfile mine.yaml"
+
+
+def test_a_run_that_may_not_be_compared_is_told_before_it_runs(answer):
+    _, lines = answer(changed("dataset", classes=list(VOC_CLASSES)))
+    notes = [line for line in lines if "not to be compared with published results" in line]
+    assert "it learned from 2 images, not from the 10582 of trainaug" in notes[0]
+    assert "scored on 1 images, not on 1449: val" in notes[-1]
+    assert not any("published results" in line for line in answer()[1])  # of other classes: nobody would
+
+
+def test_a_data_set_in_cocos_layout(answer, folder):
+    make_coco(folder / "coco")
+    config = {**CONFIG, "dataset": {**dataclasses.asdict(DATASET), "classes": list(DATASET.classes)}}
+    del config["score"]
+    code, lines = answer(config)
+    assert code == 0, lines
+    (folder / "coco/train/a.jpg").unlink()
+    write_picture(folder / "coco/train/b.jpg", 1, size=(4, 6))
+    (folder / "coco/val/n.jpg").write_text("no picture")
+    code, lines = answer(config)
+    assert code == 1
+    problems = "\n".join(starting(lines, "problem"))
+    assert "a.jpg is not in coco/train; add the picture, or take it out of the JSON" in problems
+    assert "b.jpg: has 4×6 pixels, but coco/train.json says 6×4" in problems
+    assert "n.jpg: is neither a JPEG nor a PNG picture" in problems
+    shutil.rmtree(folder / "coco/train")
+    (folder / "coco/train").mkdir()
+    problems = starting(answer(config)[1], "problem")
+    assert len(problems) == 2
+    assert "none of its" in problems[0]
 
 
 def test_what_is_done_is_left_out(answer, folder):

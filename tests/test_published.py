@@ -23,6 +23,20 @@ def test_every_difference_is_named():
     assert differences(Config(), TRAINAUG, {}) == ["nothing of it is scored, for want of true masks"]
 
 
+def test_other_lists_and_masks_of_the_right_size_are_named():
+    config = Config()
+    config = dataclasses.replace(
+        config,
+        dataset=dataclasses.replace(config.dataset, train_list="lists/mine.txt"),
+        score=dataclasses.replace(config.score, train_list="half", train_masks="SegmentationClassAug"),
+    )
+    assert differences(config, TRAINAUG, SCORED) == [
+        "it learned from as many images as trainaug has, but of lists/mine.txt",
+        "scored on as many images as train has, but of half",
+        "scored on train with the masks of SegmentationClassAug, not with VOC's SegmentationClass",
+    ]
+
+
 def test_the_papers_ratio():
     [ours] = [one for one in METHODS if one.method.startswith("ECS-Net")]
     assert round(ours.val / METHODS[-1].val, 3) == 0.853

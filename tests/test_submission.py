@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from tiny_run import TRUTH, make_run
 
+from ecsnet import submission
 from ecsnet.errors import UserError
 from ecsnet.packing import pack
 from ecsnet.palette import voc_palette
@@ -57,10 +58,14 @@ def test_the_same_predictions_give_the_same_bytes(tiny):
     assert (tiny.folder / "a.tar.gz").read_bytes() == (tiny.folder / "b.tar.gz").read_bytes()
 
 
-def test_vocs_own_classes_bring_no_warning(tiny, capsys):
+def test_vocs_own_classes_and_test_images_bring_no_warning(tiny, capsys, monkeypatch):
     write_classes(tiny.folder / "voc.txt", VOC_CLASSES)
     table = tiny.images.read_text()
     tiny.images.write_text(table.replace("cow", "cat").replace("dog", "cat"))
+    submit(tiny, classes=tiny.folder / "voc.txt")
+    said = capsys.readouterr().out
+    assert "VOC's server scores the 1,456 images of its list test; these are 2 images of test" in said
+    monkeypatch.setattr(submission, "TEST", 2)
     submit(tiny, classes=tiny.folder / "voc.txt")
     assert "warning" not in capsys.readouterr().out
 

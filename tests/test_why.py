@@ -286,8 +286,11 @@ def test_what_snakemake_refuses(folder, tmp_path, monkeypatch, capsys):
     assert main(["why", "--configfile", "config.yaml"]) == 1
     assert "erase.treshold: unknown setting 'treshold'; did you mean threshold?" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="No Snakefile found"):
+    with pytest.raises(UserError, match=r"there is no Snakefile here; .* or add --snakefile"):
         why.run()
+    shutil.copy(folder / "config.yaml", "config.yaml")
+    assert main(["why", "config.yaml", "--snakefile", str(REPOSITORY / "Snakefile")]) == 1
+    assert "unknown setting 'treshold'" in capsys.readouterr().err
 
 
 def test_modules_by_the_command_line(folder):

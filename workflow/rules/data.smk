@@ -23,6 +23,8 @@ rule demo:
 # A part of one's own photographs; the table is its only declared output, for the reason that the demo's stamp is.
 # Each part for itself: other pictures that are held back are no reason to train again.
 rule import_folder:
+    input:
+        require_kind("folder"),
     output:
         f"{ROOT}/{{part}}.csv",
     log:
@@ -50,6 +52,8 @@ rule import_folder:
 
 # Their true masks, which scores alone depend on.
 rule import_masks:
+    input:
+        require_kind("folder"),
     output:
         f"{ROOT}/masks.csv",
     log:
@@ -75,6 +79,8 @@ rule import_masks:
 
 # A part of a data set in COCO's layout, as `import_folder`. Where its instances are is not read.
 rule import_coco:
+    input:
+        require_kind("coco"),
     output:
         f"{ROOT}/import_coco/{{part}}.csv",
     log:
@@ -106,6 +112,8 @@ rule import_coco:
 
 # Its true masks, which scores alone depend on.
 rule import_coco_masks:
+    input:
+        require_kind("coco"),
     output:
         f"{ROOT}/import_coco_masks/{{part}}.csv",
     log:

@@ -31,6 +31,17 @@ def all_shards(pattern, **wildcards):
     return expand(pattern, scatteritem=[f"{number}-of-{CONFIG.shards}" for number in numbers], **wildcards)
 
 
+def require_kind(kind):
+    """No input, but a refusal of rules that are for data sets of another kind: `ecsnet` would lay one out there."""
+
+    def require(wildcards):
+        if SOURCE.kind != kind:
+            raise WorkflowError(f"dataset.kind: {SOURCE.kind}, but this target is for kind {kind} alone")
+        return []
+
+    return require
+
+
 def require_voc_root(wildcards):
     """No input, but a last look before VOC is fetched: has it a place to go to?"""
     if MADE:
