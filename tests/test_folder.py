@@ -406,3 +406,15 @@ def test_a_mask_of_the_stored_pixels_is_turned_with_the_picture(place):
         assert seen.shape == (40, 30)
         assert seen[0].all()
         assert not seen[1:].any()
+
+
+def test_masks_that_can_only_score_nonsense(place, capsys):
+    (place / "masks").mkdir()
+    write_mask(place / "masks" / "a.png", np.full((30, 40), 255, np.uint8) * (np.arange(40) > 9))
+    masks(place)
+    assert "warning: masks: no mask has any class: 0 is background, 255 means" in capsys.readouterr().out
+    write_mask(place / "masks" / "b c.png", np.ones((30, 41), np.uint8))
+    masks(place)
+    text = capsys.readouterr().out
+    assert "warning" not in text
+    assert "2 masks, 2 in train_masked, 0 in val_masked, values 0, 1, 255" in text
