@@ -7,15 +7,14 @@ import dataclasses
 import hashlib
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .errors import UserError, raise_problems
-from .settings import TAGS, VOC_CLASSES, Config, Dataset, class_checks
-from .tagfile import read_labels
+from .settings import TAGS, VOC_CLASSES, Config, Dataset, changed_settings, class_checks
+from .tagfile import absent, read_labels, same_form
 from .voc import MAX_ID_BYTES, folded
 
 ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -63,7 +62,8 @@ def resolved(config: Config) -> tuple[Config, list[Photo]]:
     dataset = config.dataset
     if dataset.kind != "folder":
         return config, []
-    _refuse_masks_elsewhere(config)
+    dataset = _at_home(dataset)
+    _refuse_keys_of_voc(config)
     photos = read_photos(dataset)
     parts = split(photos, dataset)
     _refuse_empty(parts, dataset)
@@ -83,20 +83,29 @@ def resolved(config: Config) -> tuple[Config, list[Photo]]:
     return config, photos
 
 
-def _refuse_masks_elsewhere(config: Config) -> None:
-    """Keys that name VOC's lists and folders of masks must not be thought to count here."""
-    default = Config()
-    given = [
-        f"{section}.{key}"
-        for section, key in (
-            *(("score", "train_list"), ("score", "train_masks"), ("score", "val_masks")),
-            ("supervised", "masks"),
-        )
-        if getattr(getattr(config, section), key) != getattr(getattr(default, section), key)
-    ]
-    if given:
-        why = "of kind folder all true masks are those in dataset.masks, and what has none is not scored"
-        raise UserError(f"{', '.join(given)}: {why}; take the keys out")
+def _at_home(dataset: Dataset) -> Dataset:
+    """With the user's folder for ~, which no shell replaces in a configuration."""
+    paths = {"images": dataset.images, "tags": dataset.tags, "masks": dataset.masks}
+    whole = {key: os.path.expanduser(path) for key, path in paths.items() if path}
+    return dataclasses.replace(dataset, **whole)  # type: ignore[arg-type]
+
+
+def _refuse_keys_of_voc(config: Config) -> None:
+    """Keys that name VOC's lists and folders must not be thought to count here."""
+    masks = _given(config, "score.train_list", "score.train_masks", "score.val_masks", "supervised.masks")
+    why = "of kind folder all true masks are those in dataset.masks, and what has none is not scored"
+    problems = [f"{', '.join(masks)}: {why}; take the keys out"] if masks else []
+    places = _given(config, "dataset.root", "dataset.train_list")
+    why = "of kind folder pictures are those in dataset.images, and those in dataset.tags are learned from"
+    problems += [f"{', '.join(places)}: {why}; take the keys out"] if places else []
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _given(config: Config, *keys: str) -> list[str]:
+    """Which of the keys are not the default."""
+    changed = changed_settings(config)
+    return [key for key in keys if key in changed]
 
 
 def classes_of(photos: Iterable[Photo], dataset: Dataset) -> tuple[str, ...]:
@@ -111,7 +120,7 @@ def _refuse_empty(parts: dict[str, list[str]], dataset: Dataset) -> None:
         raise UserError(f"{dataset.tags}: no picture has a label; without tags there is nothing to learn")
     if not parts["val"]:
         why = "each tagged picture is the last one of a class"
-        remedy = "tag more pictures, or name some in a text file as dataset.val_list"
+        remedy = "tag more, or name some pictures, tagged or not, in a text file as dataset.val_list"
         raise UserError(f"{dataset.tags}: nothing can be held back: {why}; {remedy}")
     if not parts["train"]:
         raise UserError(f"{dataset.val_list}: every tagged picture is held back; leave some to learn from")
@@ -145,16 +154,18 @@ def read_photos(dataset: Dataset) -> list[Photo]:
             "dataset: kind folder needs images, the folder with the photographs, and tags, a CSV file with "
             "the columns image,labels; see config/folder.yaml"
         )
-    photos, found = _scan(dataset.images, dataset.tags, dataset.masks)
+    photos, found = _scan(dataset.images, dataset.tags, dataset.masks, dataset.classes)
     problems = [*found, *_class_problems(photos, dataset)]
     raise_problems(problems, "The photographs, their tags or their masks have mistakes:")
     return list(photos)
 
 
-def _scan(images: str, tags: str, masks: str | None) -> tuple[tuple[Photo, ...], tuple[str, ...]]:
+def _scan(
+    images: str, tags: str, masks: str | None, classes: tuple[str, ...]
+) -> tuple[tuple[Photo, ...], tuple[str, ...]]:
     """The photographs, and what is wrong with them."""
     problems: list[str] = []
-    labels = read_labels(Path(tags), problems)
+    labels = read_labels(Path(tags), problems, classes)
     for key, folder in (("images", images), ("masks", masks)):
         if folder is not None and not os.path.isdir(folder):
             problems.append(f"dataset.{key}: there is no folder {folder} (relative to where snakemake runs)")
@@ -168,10 +179,11 @@ def _scan(images: str, tags: str, masks: str | None) -> tuple[tuple[Photo, ...],
     ]
     if not names:
         problems.append(f"{images}: no picture ({', '.join(ENDINGS)}) in it; correct dataset.images")
-    problems += _absent(labels, names, Path(tags), Path(images)) + bad_names(names, images)
+    problems += absent(labels, names, Path(tags), Path(images)) + bad_names(names, images)
     drawn = _by_stem(found_names(Path(masks), (".png",))) if masks else {}
     photos = tuple(
-        Photo(name, photo_id(name), labels.get(name, ()), drawn.pop(_stem(name), "")) for name in names
+        Photo(name, photo_id(name), labels.get(same_form(name), ()), drawn.pop(_stem(name), ""))
+        for name in names
     )
     problems += [
         f"{masks}/{mask}: belongs to no picture; for a/b.jpg it is a/b.png" for mask in drawn.values()
@@ -236,21 +248,6 @@ def _within(images: str, masks: str | None) -> list[str]:
         for folder in others
         if os.path.commonpath([place, os.path.realpath(folder)]) == place
     ]
-
-
-def _absent(labels: dict[str, tuple[str, ...]], names: list[str], table: Path, folder: Path) -> list[str]:
-    there, alike = set(names), {folded(name): name for name in names}
-    problems = []
-    for name in labels:
-        near = alike.get(folded(name))
-        if name in there:
-            continue
-        if near and unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", name):
-            remedy = "the same name is there in another Unicode form: rename the file to what the table says"
-        else:
-            remedy = f"did you mean {near}?" if near else "add the picture, or take the line out"
-        problems.append(f"{table}: {name} is not in {folder}; {remedy}")
-    return problems
 
 
 def bad_names(names: list[str], folder: str) -> list[str]:
@@ -343,9 +340,9 @@ def _listed(photos: Iterable[Photo], path: Path) -> set[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"dataset.val_list: {path} cannot be read ({error}); name a text file") from None
-    known = {photo.name: photo.id for photo in photos}
+    known = {same_form(photo.name): photo.id for photo in photos}
     known |= {str(PurePosixPath(name).with_suffix("")): image_id for name, image_id in known.items()}
-    named = [line.strip().replace("\\", "/") for line in lines if line.strip()]
+    named = [same_form(line.strip().replace("\\", "/")) for line in lines if line.strip()]
     problems = [f"{path}: {line} is no picture of dataset.images" for line in named if line not in known]
     if not named:
         problems.append(f"{path}: names no picture; write one a line")

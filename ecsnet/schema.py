@@ -103,7 +103,8 @@ def _parse_list(hint: Any, value: Any, path: str, meta: Mapping[str, Any], probl
     arguments = typing.get_args(hint)
     length = None if arguments[-1] is Ellipsis else len(arguments)
     if not isinstance(value, list | tuple):
-        problems.append(f"{path}: expected a list, found {show(value)}; write [{show(value)}]")
+        remedy = f"write {_as_list(arguments[0], value)}"
+        problems.append(f"{path}: expected a list, found {show(value)}; {remedy}")
         return _BAD
     if not value or (length is not None and len(value) != length):
         wanted, remedy = (length, "that many") if length else ("one or more", "at least one")
@@ -114,6 +115,14 @@ def _parse_list(hint: Any, value: Any, path: str, meta: Mapping[str, Any], probl
         for index, item in enumerate(value)
     ]
     return _BAD if _BAD in items else tuple(items)
+
+
+def _as_list(hint: type, value: Any) -> str:
+    """A list for a person to write instead of a value; commas in a text stand between elements."""
+    if not isinstance(value, str) or "," not in value:
+        return f"[{show(value)}]"
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return f"[{', '.join(show(part) if hint is str else part for part in parts)}]"
 
 
 _TYPE_NAMES = {

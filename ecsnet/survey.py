@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import check_masks, import_masks, prepare
 from .errors import UserError
-from .folder import Photo, split
+from .folder import Photo, read_photos, split
 from .import_coco import mistakes_of_headers, tagged
 from .instances import PARTS, part_of
 from .photographs import opened_photo, reduced
@@ -180,10 +180,7 @@ def survey_masks(
 ) -> None:
     """Report on the true masks, and what is not scored for want of them."""
     if source.kind == "folder" and source.masks:
-        with tempfile.TemporaryDirectory() as name:
-            root = Path(name)
-            run = partial(import_masks.run, source, root=root, out=root / "masks.csv", threads=threads)
-            _tell_masks(f"dataset.masks: those in {source.masks}", run, report)
+        _survey_drawn(source, threads, report)
     score, dataset = config.score, config.dataset
     parts = [("score.train_masks", score.train_masks, pictures.train, score.train_list, LABELS)]
     parts += [("score.val_masks", score.val_masks, pictures.val, dataset.val_list, "the trained network")]
@@ -198,6 +195,23 @@ def survey_masks(
             _check_masks(key, config, pictures.root, records, masks, list_name, threads, report)
     if pictures.root is None and source.kind in ("demo", "coco"):
         report.ok("masks", "the run itself makes them")
+
+
+def _survey_drawn(source: Dataset, threads: int, report: Report) -> None:
+    """Masks of one's own photographs, by the stage's own check."""
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            found = import_masks.lay_out(source, read_photos(source), Path(name), threads)
+    except UserError as error:
+        report.many("masks", *told(error))
+        return
+    what, doubt = f"dataset.masks: {len(found)} masks in {source.masks}", import_masks.doubtful(found)
+    if not found:
+        report.note("masks", f"{what}; for the photograph a/b.jpg it is a/b.png")
+    elif doubt:
+        report.problem("masks", f"{what}: {doubt}")
+    else:
+        report.ok("masks", f"{what} are in order, {import_masks.values_of(found)}")
 
 
 def _check_masks(

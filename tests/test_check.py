@@ -22,7 +22,7 @@ from ecsnet import check, estimate, machine, speeds, stand_ins, survey, trial
 from ecsnet.cli import main
 from ecsnet.plan import Jobs
 from ecsnet.report import Report, size
-from ecsnet.settings import VOC_CLASSES, Config, Runtime, TrainCam, parse_config
+from ecsnet.settings import VOC_CLASSES, Config, Dataset, Runtime, TrainCam, parse_config
 from ecsnet.speeds import Speeds
 from ecsnet.store import ShardWriter
 from ecsnet.survey import Pictures
@@ -240,6 +240,29 @@ def test_a_folder_of_photographs(answer, folder):
     code, lines = answer(config)
     assert code == 1
     assert sum("9.png is not in photos" in line for line in lines) == 1
+
+
+def test_masks_of_photographs(tmp_path, capsys):
+    for name in ("photos", "drawn"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (90, 40)).save(tmp_path / "photos/a.png")
+    (tmp_path / "tags.csv").write_text("a.png,cat\n")
+    paths = {"images": str(tmp_path / "photos"), "tags": str(tmp_path / "tags.csv")}
+    source = Dataset(kind="folder", **paths, masks=str(tmp_path / "drawn"), classes=("cat",))
+
+    def found():
+        report = Report()
+        survey._survey_drawn(source, 1, report)
+        return report.problems, capsys.readouterr().out
+
+    count, text = found()
+    assert count == 0
+    assert text.startswith("note")
+    assert f"0 masks in {tmp_path / 'drawn'}" in text
+    for value, problems, words in ((255, 1, "no mask has any class"), (1, 0, "are in order, values 1")):
+        Image.new("L", (90, 40), value).save(tmp_path / "drawn/a.png")
+        count, text = found()
+        assert (count, words in text) == (problems, True), text
 
 
 def test_a_disk_without_room(answer, monkeypatch):

@@ -71,20 +71,92 @@ def test_a_table_without_header_and_of_another_system(place):
         ("image,labels\nx.jpg,cat\n", r"tags\.csv: x\.jpg is not in photos; add the picture"),
         ("A.jpg,cat\n", r"A\.jpg is not in photos; did you mean a\.jpg\?"),
         ("a.jpg,cat,dog\n", r"tags\.csv:1: 3 columns; write image,labels with semicolons"),
-        ("a.jpg;cat\n", r"tags\.csv:1: 1 columns; write image,labels"),
+        ("a.jpg\n", r"tags\.csv:1: 1 columns; write image,labels"),
+        (
+            "a.jpg;cat\ne.webp;dog\n",
+            r"columns are separated by ;, expected ,; write image;labels as the first",
+        ),
+        ("a.jpg\tcat\ne.webp\tdog\n", r"columns are separated by tabs, expected ,"),
+        (
+            "picture no,what\na.jpg,cat\n",
+            r"tags\.csv:1: 'picture no, what' is neither the header image,labels",
+        ),
+        ("what;who\na.jpg;cat\n", r"tags\.csv:1: 'what;who' is neither the header"),
+        ("image,labels,note\na.jpg,cat,x\n", r"tags\.csv:1: more columns than two \(image, labels, note\)"),
+        ("image;label;note\na.jpg;cat;x\n", r"tags\.csv:1: more columns than two"),
+        (
+            'a.jpg,"cat, dog"\ne.webp,cat|dog\n',
+            r"'cat, dog' in line 1, 'cat\|dog' in line 2; write ; between",
+        ),
+        (
+            "image\tlabels\na.jpg\tcat,dog\n",
+            r"labels with a comma or \|: 'cat,dog' in line 2; write ; between",
+        ),
         (",cat\n", r"tags\.csv:1: no picture's name"),
         ("a.jpg,cat\na.jpg,dog\n", r"tags\.csv:2: a\.jpg stands there before"),
         ("image,labels\n", r"tags\.csv: names no picture"),
         ('a.jpg,"cat\nb.jpg,dog\n', r"tags\.csv:2: no CSV \(.*\); is a quote missing\?"),
         ("a.jpg,-cat\n", r'tags\.csv: "-cat" is no name'),
         ("a.jpg,cat\ne.webp,Cat\n", r"tags\.csv: cat is written in 2 ways"),
-        (b"a.jpg,\xff\n", r"tags\.csv: no readable UTF-8 text"),
+        (b"a.jpg,\xff\n", r"tags\.csv: no readable UTF-8 text .* in Excel as the file type CSV UTF-8"),
+        ("a.jpg,cat\n".encode("utf-16"), r"in Excel as the file type CSV UTF-8"),
+        ("a.jpg,cat\n".encode("utf-16-le"), r"in Excel as the file type CSV UTF-8"),
     ],
 )
 def test_mistakes_in_the_table(place, tags, message):
     (place / "tags.csv").write_bytes(tags if isinstance(tags, bytes) else tags.encode())
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as raised:
         read_photos(dataset())
+    assert len(str(raised.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        'image;labels\na.jpg;"cat;dog"\nsub/d.png;dog\n',
+        "image;labels;;\na.jpg;cat;dog;\nsub/d.png;dog;;\n",
+        '"image";"labels"\n"a.jpg";"cat;dog"\n"sub/d.png";"dog"\n',
+        "image\tlabels\r\na.jpg\tcat;dog\r\nsub/d.png\tdog\r\n",
+        'sep=;\nimage;labels\na.jpg;"cat;dog"\nsub/d.png;dog\n',
+        "sep=;\r\na.jpg;cat;dog\r\nsub/d.png;dog\r\n",
+        "sep=\t\na.jpg\tcat;dog\nsub/d.png\tdog\n",
+        "\n,\nimage,labels\na.jpg,cat;dog\nsub/d.png,dog\n",
+        ";\nimage;labels\na.jpg;cat;dog\nsub/d.png;dog\n",
+        "image,labels,,\na.jpg,cat;dog,,\nsub/d.png,dog,,\n,,,\n",
+        "image,labels;\na.jpg,cat;dog\nsub/d.png,dog;\n",
+        "Filename,Tags\na.jpg,cat;dog\nsub/d.png,dog\n",
+    ],
+)
+def test_tables_as_programs_write_them(place, tags):
+    (place / "tags.csv").write_text(tags, newline="")
+    found = {photo.name: photo.labels for photo in read_photos(dataset()) if photo.labels}
+    assert found == {"a.jpg": ("cat", "dog"), "sub/d.png": ("dog",)}
+
+
+def test_a_comma_in_a_class_that_is_given(place):
+    write_tags(place / "tags.csv", {"a.jpg": "cat, big;dog"})
+    [photo] = [one for one in read_photos(dataset(classes=("cat, big", "dog"))) if one.labels]
+    assert photo.labels == ("cat, big", "dog")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("A.JPG", "a.jpg"),
+        ("a.png", "a.jpg"),
+        ("a", "a.jpg"),
+        ("photos/a.jpg", "a.jpg"),
+        ("/home/me/photos/sub/d.png", "sub/d.png"),
+        ("d.png", "sub/d.png"),
+        ("d.jpeg", "sub/d.png"),
+        ("other/b c.jpg", "b c.JPG"),
+    ],
+)
+def test_names_that_are_nearly_right(place, name, near):
+    write_tags(place / "tags.csv", {name: "cat"})
+    with pytest.raises(UserError) as raised:
+        read_photos(dataset())
+    assert str(raised.value).endswith(f"tags.csv: {name} is not in photos; did you mean {near}?")
 
 
 @pytest.mark.parametrize(
@@ -133,11 +205,15 @@ def test_all_mistakes_are_told_at_once(place):
     assert len(lines) == 6
 
 
-def test_names_in_two_unicode_forms(place):
-    write_tags(place / "tags.csv", {unicodedata.normalize("NFC", "März.jpg"): "cat"})
-    save(place / "photos" / unicodedata.normalize("NFD", "März.jpg"), (9, 9))
-    with pytest.raises(UserError, match="the same name is there in another Unicode form"):
-        read_photos(dataset())
+@pytest.mark.parametrize(("written", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_two_unicode_forms(place, written, stored):
+    name = unicodedata.normalize(stored, "März.jpg")
+    write_tags(place / "tags.csv", {unicodedata.normalize(written, name): "cat"})
+    save(place / "photos" / name, (9, 9))
+    [photo] = [one for one in read_photos(dataset()) if one.labels]
+    assert photo.name == name
+    (place / "held").write_text(unicodedata.normalize(written, name), encoding="utf-8")
+    assert split([photo], dataset(val_list="held"))["val"] == [photo.id]
 
 
 def test_names_of_other_scripts_keep_apart():
@@ -246,9 +322,28 @@ def test_masks_need_classes_in_their_order(place):
         config(masks="masks")
 
 
+def test_the_users_folder(place, monkeypatch):
+    monkeypatch.setenv("HOME", str(place))
+    found = config(images="~/photos", tags="~/tags.csv").dataset
+    assert (found.images, found.tags) == (f"{place}/photos", f"{place}/tags.csv")
+
+
+def test_one_tagged_picture_is_enough_where_another_is_held_back(place):
+    write_tags(place / "tags.csv", {"a.jpg": "cat"})
+    with pytest.raises(UserError, match=r"nothing can be held back: .* tagged or not, in a text file"):
+        config()
+    found = config(val_list=untagged(place)).dataset
+    assert split(read_photos(found), found) == {
+        "train": ["a"],
+        "val": ["g"],
+        "rest": ["b_c", "e", "f", "sub_d"],
+        "all": ["a", "b_c", "e", "f", "g", "sub_d"],
+    }
+
+
 def test_something_must_be_held_back_and_something_learned_from(place):
     write_tags(place / "tags.csv", {"a.jpg": "cat", "e.webp": "dog"})
-    with pytest.raises(UserError, match=r"nothing can be held back: .* tag more pictures"):
+    with pytest.raises(UserError, match=r"nothing can be held back: .* tag more"):
         config()
     (place / "held.txt").write_text("a.jpg\ne.webp\n")
     with pytest.raises(UserError, match="every tagged picture is held back"):
@@ -368,6 +463,11 @@ def test_masks_are_named_in_one_place(place):
         resolved(parse_config({"dataset": {"kind": "folder"}, "score": elsewhere}))
 
 
+def test_keys_of_other_kinds_are_refused(place):
+    with pytest.raises(UserError, match=r"^dataset\.root, dataset\.train_list: .*; take the keys out$"):
+        config(root="photos", train_list="train.txt")
+
+
 def masks(place, **values):
     chosen = {"masks": "masks", "classes": ["cat", "dog"], "val_list": untagged(place)}
     import_masks.run(
@@ -406,3 +506,15 @@ def test_a_mask_of_the_stored_pixels_is_turned_with_the_picture(place):
         assert seen.shape == (40, 30)
         assert seen[0].all()
         assert not seen[1:].any()
+
+
+def test_masks_that_can_only_score_nonsense(place, capsys):
+    (place / "masks").mkdir()
+    write_mask(place / "masks" / "a.png", np.full((30, 40), 255, np.uint8) * (np.arange(40) > 9))
+    masks(place)
+    assert "warning: masks: no mask has any class: 0 is background, 255 means" in capsys.readouterr().out
+    write_mask(place / "masks" / "b c.png", np.ones((30, 41), np.uint8))
+    masks(place)
+    text = capsys.readouterr().out
+    assert "warning" not in text
+    assert "2 masks, 2 in train_masked, 0 in val_masked, values 0, 1, 255" in text

@@ -266,6 +266,8 @@ def test_messages_in_full() -> None:
         "control characters"
     ]
     assert complaints({"erase": {"scales": 1}}) == ["erase.scales: expected a list, found 1; write [1]"]
+    assert complaints({"erase": {"scales": "0.5, 1"}})[0].endswith("write [0.5, 1]")
+    assert complaints({"dataset": {"classes": "cat, dog"}})[0].endswith('write ["cat", "dog"]')
     assert complaints({"evidence": {"refine": {"dilation": [1]}}}) == [
         "evidence.refine.dilation: unknown setting 'dilation'; did you mean dilations?"
     ]

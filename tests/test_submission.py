@@ -64,8 +64,8 @@ def test_vocs_own_classes_and_test_images_bring_no_warning(tiny, capsys, monkeyp
     tiny.images.write_text(table.replace("cow", "cat").replace("dog", "cat"))
     submit(tiny, classes=tiny.folder / "voc.txt")
     said = capsys.readouterr().out
-    assert "VOC's server scores the 1,456 images of its list test; these are 2 images of test" in said
-    monkeypatch.setattr(submission, "TEST", 2)
+    assert "VOC's server scores the 1,456 images of its list test; these are 3 images of test" in said
+    monkeypatch.setattr(submission, "TEST", 3)
     submit(tiny, classes=tiny.folder / "voc.txt")
     assert "warning" not in capsys.readouterr().out
 
