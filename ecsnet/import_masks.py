@@ -74,7 +74,8 @@ def lay_out(settings: Dataset, photos: Sequence[Photo], root: Path, threads: int
 
 def values_of(masks: Sequence[Mask]) -> str:
     """The values that occur, for a person."""
-    return f"values {', '.join(map(str, sorted({value for mask in masks for value in mask.values})))}"
+    found = sorted({value for mask in masks for value in mask.values})
+    return f"values {', '.join(map(str, found)) or 'none'}"
 
 
 def doubtful(masks: Sequence[Mask]) -> str | None:
