@@ -52,7 +52,7 @@ def test_a_label_is_written_with_the_classes_own_numbers(tmp_path):
 
 
 def test_half_precision_changes_few_labels(small_backbone, monkeypatch):
-    """What a card computes in bfloat16, here on the CPU: benchmarks/tables/cpu/precision.md: on photographs."""
+    """As a card computes, here on the CPU; of photographs: benchmarks/tables/cpu/precision.md."""
     network = DeepLab(small_backbone, ["cat", "dog"], (2, 4)).eval()
     coarse = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
     pictures = torch.nn.functional.interpolate(coarse, (96, 128), mode="bilinear")
