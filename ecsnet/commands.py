@@ -133,6 +133,11 @@ def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
         help="segment larger pictures at this size; masks keep the photographs' (default: as in training)",
     )
     parser.add_argument("--fast", action="store_true", help="one view, no refinement: less exact")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="write over masks that were edited, and those of another folder's pictures of the same names",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
     cores = usable_cores()
     parser.add_argument("--threads", type=count, default=cores, help="CPU threads (default: all cores)")
@@ -161,7 +166,7 @@ def _why(parsed: argparse.Namespace) -> int:
 def _predict_folder(parsed: argparse.Namespace) -> int:
     from . import predict_folder
 
-    names = ("model", "photos", "out", "overlays", "longest_side", "fast", "threads")
+    names = ("model", "photos", "out", "overlays", "longest_side", "fast", "force", "threads")
     values = {name: getattr(parsed, name) for name in names}
     with _ending_well(parsed.stage, "--threads or --longest-side", "the same command goes on"):
         predict_folder.run(**values, runtime=Runtime(device=parsed.device))

@@ -12,14 +12,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from PIL import features
+
 from .errors import UserError, raise_problems
 from .settings import TAGS, VOC_CLASSES, Config, Dataset, changed_settings, class_checks
 from .tagfile import absent, read_labels, same_form
 from .voc import MAX_ID_BYTES, folded
 
-ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+BUILT_IN = {"avif": (".avif",), "jpg_2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")}
+"""Of photographs that Pillow reads where it was built with a library."""
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(ending for feature, endings in BUILT_IN.items() if features.check(feature) for ending in endings),
+)
 """Of photographs; all but JPEG and PNG are converted."""
-UNREADABLE = (".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng")
+UNREADABLE = (
+    *(".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"),
+    *(".srf", ".raf", ".orf", ".rw2", ".rwl", ".pef", ".srw", ".3fr", ".iiq", ".x3f"),
+    *(ending for endings in BUILT_IN.values() for ending in endings if ending not in ENDINGS),
+)
 """Of photographs that are told, not passed over."""
 PARTS = ("train", "val", "rest")
 """What is learned from, what is held back, and what nobody has tagged."""

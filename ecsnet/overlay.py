@@ -1,5 +1,6 @@
 """A photograph with its mask over it, and the names of what is in it."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -15,19 +16,25 @@ QUALITY = 90
 LINE, GAP, FONT = 22, 8, 14  # of the legend, in pixels
 
 
-def draw_overlay(out: Path, photo: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
+def draw_overlay(out: Path, photo: np.ndarray, labels: np.ndarray, names: list[str]) -> bytes:
     """Write a JPEG: the photograph, uint8 [h, w, 3], classes [h, w] in VOC's colours, a legend below.
 
     Args:
         names: of the classes, background first; it keeps the photograph's colours.
+
+    Returns:
+        The file's content.
     """
     present = [int(number) for number in np.unique(labels) if 0 < number < len(names)]
     colored = (1 - SHARE) * photo + SHARE * COLORS[labels]
     drawn = np.where((labels == 0)[..., None], photo, colored)
     drawn[borders(labels)] = 255
     picture = with_legend(Image.fromarray(drawn.astype(np.uint8)), [(COLORS[n], names[n]) for n in present])
+    content = io.BytesIO()
+    picture.save(content, format="JPEG", quality=QUALITY)
     with atomic_path(out, durable=False) as temporary:
-        picture.save(temporary, format="JPEG", quality=QUALITY)
+        temporary.write_bytes(content.getbuffer())
+    return content.getvalue()
 
 
 def borders(labels: np.ndarray) -> np.ndarray:

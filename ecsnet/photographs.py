@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, features
 
 from .errors import UserError
 from .pictures import MODES, PictureError, decode, read_content
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"),
+    *(["AVIF"] if features.check("avif") else []),
+    *(["JPEG2000"] if features.check("jpg_2000") else []),
+)
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -2,27 +2,29 @@
 
 import contextlib
 import errno
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from . import stopping
 from .ahead import in_order, side_threads, stacked
 from .copies import HostCopy, to_device
 from .device import choose_device, inference_batch
 from .errors import UserError, raise_problems
-from .folder import ENDINGS, UNREADABLE, found_names, without_raw
+from .folder import UNREADABLE
 from .grids import argmax_labels
-from .masklist import Row, mask_name, read_rows, row_of, write_rows
+from .masklist import Row, find_photographs, read_rows, row_of, write_rows
 from .overlay import draw_overlay
-from .palette import write_mask
+from .overwriting import Found, Places, find_earlier, is_of, key_of, refuse_overwriting
+from .palette import read_mask, write_mask
 from .photographs import opened_photo
 from .pictures import PictureError, read_content
 from .predict import segment
@@ -59,19 +61,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Places):
     """What is to be done, apart from the pictures."""
 
-    folder: Path
-    out: Path
-    overlays: Path | None
     segmenter: Segmenter
+    earlier: Found = field(default_factory=Found)
 
-    def mask(self, name: str) -> Path:
-        return self.out / mask_name(name)
-
-    def overlay(self, name: str) -> Path | None:
-        return self.overlays / PurePosixPath(name).with_suffix(".jpg") if self.overlays else None
+    @cached_property
+    def way(self) -> str:
+        """Digest of the network, and of how it is used."""
+        used = f"{self.segmenter.digest} {asdict(self.segmenter.predict)} {self.segmenter.longest_side}"
+        return fingerprint(used.encode())
 
 
 def run(
@@ -82,24 +82,27 @@ def run(
     overlays: Path | None = None,
     longest_side: int | None = None,
     fast: bool = False,
+    force: bool = False,
     runtime: Runtime,
     threads: int,
 ) -> None:
     """Write <out>/<name>.png, a palette PNG of the photograph's own size, for each, and the table masks.csv.
 
     A picture whose mask is there already, by this network, is passed over; so a run that was stopped goes on.
-    Masks of other pictures that an earlier run left stay, in the table too.
+    So is one whose mask was edited since. Masks of other pictures that an earlier run left stay, in the table
+    too.
 
     Args:
         model: file by `pack_model`.
         photos: folder of photographs, folders within it included, or a single one.
         out: folder of the masks, outside that of the photographs. The table has the columns image, mask,
             width, height, labels (the classes in it, the largest first, with semicolons between them),
-            percent (of its pixels, for each of them), key (of picture, network, and how it was used), and
-            digest (of the mask).
+            percent (of its pixels, for each of them), folder (of photographs, from `out`), key (of picture,
+            network, and how it was used), digest (of the mask), and overlay (digest of the one drawn of it).
         overlays: folder for pictures of mask and photograph; None for none.
         longest_side: larger pictures are segmented at this size in pixels; as in training where it is None.
         fast: one view and no refinement, a few times as fast and less exact.
+        force: write over masks that were edited, and those of another folder's pictures.
 
     Raises:
         UserError: the model or the photographs are not there, or a file that is no earlier result is in the
@@ -107,6 +110,8 @@ def run(
     """
     warnings.filterwarnings("ignore", module="PIL")  # of metadata, without the picture's name
     folder, names = find_photographs(photos, [place for place in (out, overlays) if place])
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no card; leave the option out, or check the driver")
     device = choose_device(runtime, threads)
     segmenter = adapted(load_segmenter(model, device), longest_side, fast)
     print(f"{model}: {', '.join(segmenter.names[1:])}")
@@ -114,61 +119,15 @@ def run(
         print(f"licence: {segmenter.licence}")
     job = Job(folder, out, overlays, segmenter)
     before = read_rows(out / "masks.csv")
-    refuse_overwriting(job, names, before)
+    refuse_overwriting(job, names, before, force)
+    job.make()
+    job = replace(job, earlier=find_earlier(job, names, before, force))
     rows, problems = segment_all(job, names, before, runtime, device, threads)
     print(f"{len(rows)} masks in {out}, listed in {out / 'masks.csv'}")
+    kept = [name for name in job.earlier.edited & rows.keys() if rows[name]["key"] == before[name]["key"]]
+    if kept:
+        print(f"masks edited since: {len(kept)}; they are kept, and --force makes them again")
     raise_problems(problems, "Some pictures cannot be used:", limit=len(problems))
-
-
-def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]:
-    """The folder of photographs and their names in it, sorted.
-
-    Raises:
-        UserError: there is none, two would have the same mask, or one of the other folders lies within.
-    """
-    if photos.is_file():
-        if photos.parent.resolve() in [other.resolve() for other in others]:
-            raise UserError(
-                f"{photos.parent}: is where the photograph is; name another folder for the result"
-            )
-        return photos.parent, [photos.name]
-    if not photos.is_dir():
-        raise UserError(f"{photos}: no such folder or picture")
-    place = photos.resolve()
-    for other in others:
-        if place in (other.resolve(), *other.resolve().parents):
-            raise UserError(f"{other}: lies in the folder of photographs, {photos}; name one outside of it")
-    names = sorted(without_raw(found_names(photos, ENDINGS + UNREADABLE)))
-    if not names:
-        raise UserError(f"{photos}: no picture ({', '.join(ENDINGS)}) in it")
-    seen: dict[str, str] = {}
-    same = [(seen.setdefault(mask_name(name), name), name) for name in names]
-    raise_problems(
-        [
-            f"{photos}: {first} and {name} would have the same mask; rename one"
-            for first, name in same
-            if first != name
-        ],
-        "Some names stand for two pictures:",
-    )
-    return photos, names
-
-
-def refuse_overwriting(job: Job, names: list[str], ours: Mapping[str, Row]) -> None:
-    """Refuse to write over a photograph, or over what no earlier run has written.
-
-    Raises:
-        UserError: with a line for each such file.
-    """
-    photographs = {os.path.realpath(job.folder / name) for name in names}
-    problems = []
-    for name in names:
-        for target in filter(None, (job.mask(name), job.overlay(name))):
-            if os.path.realpath(target) in photographs:
-                problems.append(f"{target}: is one of the photographs")
-            elif target.exists() and name not in ours:
-                problems.append(f"{target}: is there already, and {job.out / 'masks.csv'} does not list it")
-    raise_problems(problems, "Some files are in the way; name another folder:")
 
 
 def adapted(segmenter: Segmenter, longest_side: int | None, fast: bool) -> Segmenter:
@@ -197,8 +156,10 @@ def segment_all(
     table = job.out / "masks.csv"
     rows = {name: row for name, row in before.items() if (job.out / row["mask"]).exists()}
     # what is begun is known as ours, should this run end early
-    begun = {name: before.get(name) or row_of(name) for name in names}
-    write_rows(table, begun | rows)
+    begun = {name: before.get(name) or row_of(name, folder=job.source()) for name in names}
+    # and what is written by then, but not listed, must not look edited
+    unsure = {name: {**begun[name], "digest": ""} for name in names if _is_stale(job, name, begun[name])}
+    write_rows(table, begun | rows | unsure)
     problems: list[str] = []
     progress = Progress("predict-folder", len(names), "pictures")
     side, size = side_threads(device, threads), inference_batch(runtime, device)
@@ -210,21 +171,27 @@ def segment_all(
                 if isinstance(result, str):
                     problems.append(result)
                     begun.pop(name)
-                    rows.pop(name, None)
                 else:
                     rows[name] = result
+                unsure.pop(name, None)
                 progress.step()
                 if stopping.asked():
                     break
                 if time.monotonic() - written > SECONDS:
-                    write_rows(table, begun | rows)
+                    write_rows(table, begun | rows | unsure)
                     written = time.monotonic()
     finally:
         with contextlib.suppress(OSError):  # where there is no space, what is wrong is being told
-            write_rows(table, begun | rows)
+            write_rows(table, begun | rows | unsure)
     if stopping.asked():
         stopping.leave(f"{progress.done} of {len(names)} pictures are done; the same command goes on")
     return rows, problems
+
+
+def _is_stale(job: Job, name: str, row: Row) -> bool:
+    """Whether a picture's mask is to be made again for what is known without the picture."""
+    kept, done = name in job.earlier.edited, name in job.earlier.whole
+    return not kept and not (done and row["key"].endswith(f"-{job.way}"))
 
 
 def _calls(
@@ -232,8 +199,7 @@ def _calls(
 ) -> Iterator[tuple]:
     """What is left to do for each picture once the network has seen it."""
     size = inference_batch(runtime, device)
-    way = f"{job.segmenter.digest} {asdict(job.segmenter.predict)} {job.segmenter.longest_side}"
-    found = in_order(((_read, job, name, way, rows.get(name)) for name in names), threads)
+    found = in_order(((_read, job, name, rows.get(name)) for name in names), threads)
     while window := list(islice(found, size * WINDOW if size > 1 else 1)):
         pictures = [one for one in window if isinstance(one, Picture)]
         yield from ((_as_it_is, one) for one in window if not isinstance(one, Picture))
@@ -256,7 +222,7 @@ def of_equal_shape(pictures: list[Picture], size: int) -> Iterator[list[Picture]
         yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
-def _read(job: Job, name: str, way: str, row: Row | None) -> Picture | tuple[str, Row | str]:
+def _read(job: Job, name: str, row: Row | None) -> Picture | tuple[str, Row | str]:
     """A picture; or its row, if its mask is there already; or what is wrong with it."""
     path = job.folder / name
     try:
@@ -268,9 +234,11 @@ def _read(job: Job, name: str, way: str, row: Row | None) -> Picture | tuple[str
         if not path.is_file():
             raise UserError(f"{path}: is no file (a link that leads nowhere, or a pipe)")
         content = read_content(path)
-        key = fingerprint(content + way.encode())
-        if row and row["key"] == key and _is_done(job, name, row):
-            return name, row
+        key = key_of(content, job.way)
+        if row and row["key"] == key and name in job.earlier.whole:
+            return name, {**row, "folder": job.source()}
+        if row and name in job.earlier.edited and is_of(row, content):
+            return name, _kept(job, name, row, content)
         opened = opened_photo(path, content)
     except UserError as error:
         return name, str(error)
@@ -281,15 +249,14 @@ def _read(job: Job, name: str, way: str, row: Row | None) -> Picture | tuple[str
     return Picture(name, key, opened.size, np.array(opened.reduced(job.segmenter.longest_side)))
 
 
-def _is_done(job: Job, name: str, row: Row) -> bool:
-    """Whether all that is wanted of a picture is there, and the mask is whole."""
-    overlay = job.overlay(name)
-    if overlay and not overlay.exists():
-        return False
-    try:
-        return fingerprint(job.mask(name).read_bytes()) == row["digest"]
-    except OSError:
-        return False
+def _kept(job: Job, name: str, row: Row, content: bytes) -> Row:
+    """The row of a mask that was edited; the overlay is drawn of what it is now."""
+    drawn = row["overlay"]
+    if place := job.overlay(name):
+        pixels = opened_photo(job.folder / name, content).reduced(job.segmenter.longest_side)
+        mask = Image.fromarray(read_mask(job.mask(name))).resize(pixels.size, Image.Resampling.NEAREST)
+        drawn = fingerprint(draw_overlay(place, np.array(pixels), np.array(mask), job.segmenter.names))
+    return {**row, "folder": job.source(), "overlay": drawn}
 
 
 def _finish(job: Job, picture: Picture, segmented: tuple[HostCopy, np.ndarray]) -> tuple[str, Row | str]:
@@ -297,10 +264,11 @@ def _finish(job: Job, picture: Picture, segmented: tuple[HostCopy, np.ndarray]) 
     (width, height), (found, classes) = picture.size, segmented
     scores = found.array()
     labels = argmax_labels(scores, classes, height, width)
+    drawn = b""
     try:
         if place := job.overlay(picture.name):
             small = argmax_labels(scores, classes, *picture.pixels.shape[:2])
-            draw_overlay(place, picture.pixels, small, job.segmenter.names)
+            drawn = draw_overlay(place, picture.pixels, small, job.segmenter.names)
         content = write_mask(job.mask(picture.name), labels)
     except OSError as error:
         if error.errno not in OF_THE_NAME:
@@ -311,10 +279,12 @@ def _finish(job: Job, picture: Picture, segmented: tuple[HostCopy, np.ndarray]) 
     order = [number for number in np.argsort(-shares, kind="stable") if number and shares[number] >= LEAST]
     return picture.name, row_of(
         picture.name,
-        str(width),
-        str(height),
-        ";".join(names[number] for number in order),
-        ";".join(f"{100 * shares[number]:.1f}" for number in order),
-        picture.key,
-        fingerprint(content),
+        width=str(width),
+        height=str(height),
+        labels=";".join(names[number] for number in order),
+        percent=";".join(f"{100 * shares[number]:.1f}" for number in order),
+        folder=job.source(),
+        key=picture.key,
+        digest=fingerprint(content),
+        overlay=fingerprint(drawn) if drawn else "",
     )

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .errors import UserError
 from .folding import load_folded
-from .networks import DeepLab, read_about
+from .networks import AGAIN, DeepLab, read_about
 from .settings import Predict, parse
 from .store import file_fingerprint
 
@@ -47,9 +48,9 @@ def load_segmenter(path: Path, device: torch.device | str = "cpu") -> Segmenter:
         UserError: the file is missing, damaged, or of another kind.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; {REMEDY}")
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; {REMEDY}")
+    about = _about_segmenter(path)
     network = load_folded(path, DeepLab, device, REMEDY)
-    about = read_about(path)
     if "predict" not in about:
         print(f"{path}: does not say how to predict (segmenter.safetensors of the run does): by the defaults")
     return Segmenter(
@@ -59,3 +60,18 @@ def load_segmenter(path: Path, device: torch.device | str = "cpu") -> Segmenter:
         licence=about.get("licence", ""),
         digest=file_fingerprint(path),
     )
+
+
+def _about_segmenter(path: Path) -> dict[str, Any]:
+    """What a file says of itself, refused in the words of one who has no run to repeat."""
+    try:
+        about = read_about(path)
+    except UserError as error:
+        raise UserError(str(error).replace(AGAIN, REMEDY)) from None
+    kind = about.get("kind")
+    if kind is None:
+        raise UserError(f"{path}: is no network of ecsnet's; {REMEDY}")
+    if kind != DeepLab.__name__:
+        found = f"holds a network of kind {kind}, but {DeepLab.__name__} is needed here"
+        raise UserError(f"{path}: {found}; {REMEDY}")
+    return about

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ecsnet import import_folder, import_masks, photographs
 from ecsnet.errors import UserError
-from ecsnet.folder import Photo, laid_out, photo_id, read_photos, resolved, split, with_masks
+from ecsnet.folder import ENDINGS, Photo, laid_out, photo_id, read_photos, resolved, split, with_masks
 from ecsnet.palette import read_mask, write_mask
 from ecsnet.settings import Dataset, parse_config
 from ecsnet.voc import read_list, read_tags
@@ -420,8 +420,20 @@ def test_pictures_that_cannot_be_read_are_all_named(place):
     (place / "photos" / "e.webp").write_bytes(b"")
     with pytest.raises(UserError) as raised:
         imported(place, val_list=untagged(place))
-    assert "a.jpg: is no JPEG or PNG or WEBP or BMP or TIFF or GIF picture; convert" in str(raised.value)
+    assert "a.jpg: is no JPEG or PNG or WEBP or BMP or TIFF or GIF" in str(raised.value)
     assert "e.webp: is empty (0 bytes); replace the file, or move it out of the folder" in str(raised.value)
+
+
+def test_formats_that_only_some_pillows_read_are_converted(place):
+    names = [name for name in ("h.avif", "i.jp2") if name.endswith(ENDINGS)]
+    for name in names:
+        save(place / "photos" / name, (44, 30))
+    write_tags(place / "tags.csv", {"a.jpg": "cat", **dict.fromkeys(names, "cat")})
+    rows, _ = imported(place, val_list=untagged(place))
+    assert set(names) <= set(rows)
+    for name in names:
+        with Image.open(place / "root" / "JPEGImages" / f"{name[0]}.jpg") as picture:
+            assert (picture.format, picture.size) == ("JPEG", (44, 30))
 
 
 def test_damaged_exif_is_no_reason_to_refuse_a_picture(place):

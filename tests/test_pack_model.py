@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from stage_data import CLASSES, make_data
 
 from ecsnet import pack_model
@@ -65,3 +66,18 @@ def test_other_networks_are_refused(data, tmp_path):
     with pytest.raises(UserError, match="holds a network of kind EcsNet, but DeepLab is needed"):
         pack(data, tmp_path / "out", weights="ecsnet")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_to_give_is_said(data, tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((data / "deeplab").read_bytes()[:999])
+    remedy = r"; give a trained network, results/<run>/segmenter\.safetensors$"
+    for path, problem in (
+        (data / "classifier", "holds a network of kind Classifier, but DeepLab is needed here"),
+        (tmp_path / "foreign.safetensors", "is no network of ecsnet's"),
+        (tmp_path / "cut.safetensors", "damaged weights file .*"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "absent", "no such file"),
+    ):
+        with pytest.raises(UserError, match=f": {problem}{remedy}"):
+            load_segmenter(path)

@@ -5,15 +5,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from stage_data import CLASSES, RUNTIME, make_data
 from test_pack_model import pack
 
 from ecsnet import cli, predict_folder
 from ecsnet.errors import UserError
-from ecsnet.masklist import COLUMNS
-from ecsnet.palette import read_mask, voc_palette
-from ecsnet.predict_folder import find_photographs, of_equal_shape
+from ecsnet.masklist import COLUMNS, find_photographs
+from ecsnet.palette import read_mask, voc_palette, write_mask
+from ecsnet.predict_folder import of_equal_shape
 from ecsnet.settings import Runtime
 
 
@@ -130,6 +130,117 @@ def test_nothing_of_the_user_is_written_over(model, photos, tmp_path):
         predict(model, photos, tmp_path)
 
 
+def state(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def drawn_in(mask):
+    """Draw into a mask, as an editor does."""
+    labels = read_mask(mask)
+    labels[: len(labels) // 2] = 2
+    write_mask(mask, labels)
+    return mask.read_bytes()
+
+
+def test_masks_that_were_edited_are_kept(model, photos, tmp_path, capsys):
+    out, said = tmp_path / "out", "masks edited since: 1; they are kept, and --force makes them again"
+    first = predict(model, photos, out)
+    drawn = drawn_in(out / "large.png")
+    (out / "alpha.png").write_bytes((out / "alpha.png").read_bytes()[:-20])  # damaged, not edited
+    write_mask(out / "a.png", np.zeros((5, 5), np.uint8))  # of another picture
+    capsys.readouterr()
+    for options in ({}, {"fast": True}, {"overlays": tmp_path / "overlays"}):
+        rows = predict(model, photos, out, **options)
+        assert (out / "large.png").read_bytes() == drawn
+        assert capsys.readouterr().out.count(said) == 1
+    assert rows["large.JPEG"] == {**first["large.JPEG"], "overlay": rows["large.JPEG"]["overlay"]}
+    assert rows["alpha.webp"]["digest"] == first["alpha.webp"]["digest"]
+    assert read_mask(out / "a.png").shape == (80, 60)
+    with Image.open(tmp_path / "overlays" / "large.jpg") as overlay:  # of what was drawn
+        top = np.array(overlay)[2:28, 2:90].reshape(-1, 3).mean(0)
+    assert top[1] > top[0] + 30  # class 2 is green
+    predict(model, photos, out, force=True)
+    assert (out / "large.png").read_bytes() != drawn
+    assert said not in capsys.readouterr().out
+
+
+def test_a_run_that_was_killed_leaves_no_mask_that_looks_edited(model, photos, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    predict(model, photos, out)
+    writes = iter([predict_folder.write_rows])  # the first one alone reaches the disk
+    monkeypatch.setattr(predict_folder, "write_rows", lambda *given: next(writes, lambda *_: None)(*given))
+    predict(model, photos, out, fast=True)  # all masks are new, and the table knows of none
+    monkeypatch.undo()
+    predict(model, photos, out)
+    assert "edited" not in capsys.readouterr().out
+
+
+def test_another_folder_writes_over_nothing(model, photos, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    predict(model, photos, out)
+    shutil.copytree(photos, other)
+    assert {row["folder"] for row in predict(model, other, out).values()} == {"../other"}  # the same pictures
+    Image.new("RGB", (30, 20)).save(other / "a.jpg")
+    assert predict(model, other, out)["a.jpg"]["width"] == "30"  # edited where it was
+    before = state(out)
+    with pytest.raises(UserError, match=r"a\.png: is of another picture of that name, in .*other; --f"):
+        predict(model, photos, out)
+    assert state(out) == before
+    assert predict(model, photos, out, force=True)["a.jpg"]["width"] == "60"
+    (photos / "a.jpg").rename(photos / "a.jpeg")
+    with pytest.raises(UserError, match=r"a\.png: is there already, and of a\.jpg, as .*masks\.csv says"):
+        predict(model, photos, out)
+
+
+def test_an_overlay_is_of_the_mask_beside_it(model, photos, tmp_path):
+    out, overlays = tmp_path / "out", tmp_path / "overlays"
+    photo = photos / "a.jpg"
+    predict(model, photo, out, overlays=overlays)
+    Image.new("RGB", (90, 40), "red").save(photo)
+    predict(model, photo, out)
+    predict(model, photo, out, overlays=overlays)
+    with Image.open(overlays / "a.jpg") as overlay:
+        assert overlay.width == 90
+
+
+OTHERS = {
+    "tags": lambda text: b"image,labels\na.jpg,cat\n",
+    "of a run": lambda text: b"image,mask,part\na.jpg,a.png,val\n",
+    "empty": lambda text: b"",
+    "semicolons": lambda text: text.replace(b",", b";"),
+    "a row cut": lambda text: text[:-30],
+    "no text": lambda text: b"\xff",
+}
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_a_table_of_others_is_refused(model, photos, tmp_path, form):
+    out = tmp_path / "out"
+    predict(model, photos, out)
+    table = out / "masks.csv"
+    text = table.read_bytes()
+    table.write_bytes(b"\xef\xbb\xbf" + text)  # a spreadsheet's mark
+    predict(model, photos, out)
+    table.write_bytes(OTHERS[form](text))
+    before = state(out)
+    with pytest.raises(UserError, match="is not, or no longer, the table that this command wrote; restore"):
+        predict(model, photos, out)
+    assert state(out) == before
+
+
+@pytest.mark.parametrize(("feature", "ending"), [("avif", "AVIF"), ("jpg_2000", "jp2"), ("jpg_2000", "j2k")])
+def test_formats_that_pillow_may_read(model, tmp_path, feature, ending):
+    if not features.check(feature):
+        pytest.skip(f"Pillow without {feature}")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif} if feature == "avif" else {}
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photos" / f"a.{ending}", **options)
+    [row] = predict(model, tmp_path / "photos", tmp_path / "out").values()
+    assert (row["width"], row["height"]) == (("30", "40") if feature == "avif" else ("40", "30"))
+
+
 def test_a_run_that_was_stopped_goes_on(model, photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(predict_folder.stopping, "asked", lambda: True)
@@ -163,12 +274,14 @@ def test_odd_names_and_files(model, photos, tmp_path):
 
 def test_pictures_that_cannot_be_read_are_told_after_the_others(model, photos, tmp_path):
     (photos / "broken.jpg").write_bytes((photos / "large.JPEG").read_bytes()[:600])
-    (photos / "phone.heic").write_bytes(b"?")
+    for name in ("phone.heic", "camera.CR3", "camera2.raf", "new.jxl"):
+        (photos / name).write_bytes(b"?")
     with pytest.raises(UserError) as error:
         predict(model, photos, tmp_path / "out")
     text = str(error.value)
     assert "broken.jpg: is damaged or cut off" in text
     assert "phone.heic: cannot be read; convert it to JPEG" in text
+    assert text.count("cannot be read; convert it to JPEG") == 4
     assert len(list((tmp_path / "out").rglob("*.png"))) == 7
     assert "broken" not in (tmp_path / "out" / "masks.csv").read_text()
 
@@ -208,3 +321,27 @@ def test_the_command(model, photos, tmp_path, capsys):
     torch.set_num_threads(1)
     assert cli.main([*words[:2], str(tmp_path / "absent"), *words[3:]]) == 1
     assert capsys.readouterr().err.startswith("ecsnet predict-folder: ")
+    drawn = drawn_in(out / "large.png")
+    assert cli.main(words) == 0
+    assert (out / "large.png").read_bytes() == drawn
+    assert cli.main([*words, "--force"]) == 0
+    assert (out / "large.png").read_bytes() != drawn
+
+
+def test_options_that_cannot_be_meant(model, photos, tmp_path, capsys, monkeypatch):
+    def told(*words, network=model):
+        given = ["predict-folder", str(photos), "--model", str(network), "--threads", "1", *map(str, words)]
+        assert cli.main(given) == 1
+        return capsys.readouterr().err
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = told("--out", tmp_path / "out", "--device", "cuda")
+    assert "--device cuda: torch sees no card; leave the option out" in text
+    assert not (tmp_path / "out").exists()
+    if os.path.isdir("/proc/self"):
+        for option in ("--out", "--overlays"):
+            text = told("--out", tmp_path / "out", option, "/proc/absent")
+            assert f"{option} /proc/absent: cannot be made (No such file or directory); name a folder" in text
+    assert f"{photos}: is a folder; give a trained network, results/" in told(
+        "--out", tmp_path, network=photos
+    )
