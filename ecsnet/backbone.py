@@ -1,5 +1,7 @@
 """Feature extractors from timm at any output stride, and the ImageNet weights they start from."""
 
+import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +58,25 @@ def _create(settings: Backbone) -> nn.Module:
             out_indices=_last_levels(settings),
         )
     except RuntimeError as error:  # timm's answer to an unknown name
-        near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:5]
-        raise UserError(
-            f"backbone {settings.name!r}: {error}; timm has for example {', '.join(near)}"
-        ) from None
+        raise UserError(f"backbone {settings.name!r}: {error}; {_near(settings.name)}") from None
     except (NotImplementedError, AssertionError, TypeError) as error:
         raise UserError(
             f"backbone {settings.name!r} cannot be built at output stride {settings.output_stride} "
-            f"({error or type(error).__name__}); choose 32, or another network"
+            f"({str(error) or type(error).__name__}); choose 32, or another network"
         ) from None
     _cut_behind_last_level(body)
     if settings.stride_in_1x1:
         move_stride_to_1x1(body)
     return body
+
+
+def _near(name: str) -> str:
+    """What may have been meant by a name that timm does not know."""
+    known = timm.list_models()
+    family = re.split(r"[\W_\d]", name.lower())[0]
+    near = difflib.get_close_matches(name.lower(), known, 3)
+    near += [other for other in known if family and other.startswith(family) and other not in near]
+    return f"timm has for example {', '.join(near[:5])}" if near else "timm.list_models() has all names"
 
 
 def _last_levels(settings: Backbone) -> tuple[int, ...]:

@@ -245,15 +245,21 @@ COMMANDS = {
 def overview(stages: list[tuple[str, str]]) -> str:
     """What the commands are, and where to begin, as text for `--help`; `stages` by name with what they do."""
     commands = [(name, command.text) for name, command in COMMANDS.items()]
-    examples = ("check --configfile config/demo.yaml", "why --configfile config/demo.yaml", "erase --help")
+    examples = (
+        "check --configfile config/demo.yaml",
+        "why --configfile config/demo.yaml",
+        "predict-folder --model results/demo/segmenter.safetensors photos --out masks",
+        "erase --help",
+    )
     parts = [
         "a whole run:\n  snakemake --cores 8 --configfile config/demo.yaml",
         f"commands for people:\n{listed(commands)}",
         f"stages, in the order of the pipeline, which snakemake runs:\n{listed(stages)}",
         "examples:\n" + "\n".join(f"  ecsnet {example}" for example in examples),
         textwrap.fill(
-            "README.md tells how to begin, config/config.yaml explains every setting, docs/method.md every "
-            "stage, docs/staleness.md what runs again after which change.",
+            "README.md tells how to begin, docs/own-data.md what to do with photographs of your own, "
+            "config/config.yaml explains every setting, docs/method.md every stage, docs/staleness.md what "
+            "runs again after which change.",
             width(),
         ),
     ]
