@@ -391,7 +391,12 @@ def test_an_id_in_another_unicode_form_is_told_apart(data, out, prepare):
 
 LIST = "give the name of a list in ImageSets/Segmentation"
 BAD_LIST_FILES = {
-    "missing": ("trainaug", "no such list", LIST + r" \(train, val\) or the path of a \.txt file"),
+    "missing": ("other", "no such list", LIST + r" \(train, val\) or the path of a \.txt file"),
+    "missing trainaug": (
+        "trainaug",
+        "no such list",
+        LIST + ".*; `snakemake download --cores 1` makes trainaug",
+    ),
     "missing path": ("nowhere/mine.txt", "no such list", LIST),
     "a folder": ("./voc", "is no file, but a folder or a device; a list is wanted here", LIST),
     "a device": ("/dev/zero", "is no file, but a folder or a device", LIST),
