@@ -100,7 +100,7 @@ def scan_list(root: Path, name: str, problems: list[Problem]) -> list[str]:
 def _list_remedy(root: Path, name: str) -> str:
     known = sorted(path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt"))
     names = f" ({', '.join(known)})" if known else ""
-    made = "; `snakemake download --cores 1` makes it of VOC 2012 and SBD" if name == "trainaug" else ""
+    made = "; `snakemake download --cores 1` makes trainaug of VOC 2012 and SBD" if name == "trainaug" else ""
     return f"give the name of a list in ImageSets/Segmentation{names} or the path of a .txt file{made}"
 
 
