@@ -143,10 +143,10 @@ def _report_protocol(config: Config, pictures: "Pictures", report: Report) -> No
     if score.val_masks:
         scored["val"] = len(pictures.val)
     reasons = differences(config, len(pictures.train), scored)
-    for reason in reasons:
-        report.note("protocol", f"not to be compared with published results: {reason}")
-    if not reasons:
-        report.ok("protocol", "VOC 2012's: lists, masks and numbers of images are those of published results")
+    if reasons:
+        report.note("results", f"not to be compared with published ones: {'; '.join(reasons)}")
+    else:
+        report.ok("results", "to be compared with published ones: of VOC 2012's own lists and masks")
 
 
 def _look_at_machine(look: Look) -> None:
