@@ -69,8 +69,8 @@ def in_order(calls: Iterable[tuple], threads: int, batch: int = 1) -> Iterator[A
     where its result would.
 
     Args:
-        batch: calls that come at once, for which a network has to run. So many less one wait beside the next
-            ones, so that it can run while threads still work on its last results.
+        batch: of the calls so many come from one pass of a network. Those of two passes may wait, so that
+            the network runs while threads still work on what it gave last.
     """
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:

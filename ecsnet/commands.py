@@ -151,9 +151,8 @@ def _check(parsed: argparse.Namespace) -> int:
     from . import check  # imports Snakemake
 
     with vanishing():  # its report says it all
-        return (
-            0 if check.run(parsed.targets, parsed.configfile, parsed.snakefile, not parsed.no_timing) else 1
-        )
+        good = check.run(parsed.targets, parsed.configfile, parsed.snakefile, not parsed.no_timing)
+        return 0 if good else 1
 
 
 def _why(parsed: argparse.Namespace) -> int:

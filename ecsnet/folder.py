@@ -19,17 +19,21 @@ from .settings import TAGS, VOC_CLASSES, Config, Dataset, changed_settings, clas
 from .tagfile import absent, read_labels, same_form
 from .voc import MAX_ID_BYTES, folded
 
-BUILT_IN = {"avif": (".avif",), "jpg_2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")}
-"""Of photographs that Pillow reads where it was built with a library."""
+BUILT_IN = {"AVIF": (".avif",), "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")}
+"""Of formats that Pillow reads where it was built with a library."""
+BUILT = tuple(
+    name for name, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(feature)
+)
+"""Those with which it was."""
 ENDINGS = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-    *(ending for feature, endings in BUILT_IN.items() if features.check(feature) for ending in endings),
+    *(ending for name in BUILT for ending in BUILT_IN[name]),
 )
 """Of photographs; all but JPEG and PNG are converted."""
 UNREADABLE = (
     *(".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"),
     *(".srf", ".raf", ".orf", ".rw2", ".rwl", ".pef", ".srw", ".3fr", ".iiq", ".x3f"),
-    *(ending for endings in BUILT_IN.values() for ending in endings if ending not in ENDINGS),
+    *(ending for name in BUILT_IN if name not in BUILT for ending in BUILT_IN[name]),
 )
 """Of photographs that are told, not passed over."""
 PARTS = ("train", "val", "rest")

@@ -3,16 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, features
+from PIL import Image
 
 from .errors import UserError
+from .folder import BUILT
 from .pictures import MODES, PictureError, decode, read_content
 
-FORMATS = (
-    *("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"),
-    *(["AVIF"] if features.check("avif") else []),
-    *(["JPEG2000"] if features.check("jpg_2000") else []),
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *BUILT)
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -3,7 +3,9 @@
 No other module opens a picture file, so that the bounds hold everywhere.
 """
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ MAX_PIXELS = 128_000_000
 """Real photographs reach 100 megapixels. The bound is checked before a pixel is decoded."""
 MAX_BYTES = 8 * MAX_PIXELS
 """Size of the largest such picture without any compression, of 16 bits and with transparency."""
+DECODED = ("JPEG", "PNG")
+"""Formats of a data set's pictures."""
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 """Pixel formats that convert to 8-bit RGB without loss of meaning; 16-bit grey would be clipped."""
 
@@ -49,18 +53,26 @@ def read_content(path: Path) -> bytes:
     return content
 
 
-def decode(content: bytes, formats: tuple[str, ...] = ("JPEG", "PNG")) -> Image.Image:
+def decode(content: bytes, formats: tuple[str, ...] = DECODED) -> Image.Image:
     """A picture with all its pixels decoded; of an animation, the first frame.
 
     Raises:
         PictureError: it is of another format, damaged, cut off, or larger than `MAX_PIXELS`.
     """
-    try:
+    with _mistakes_told(formats):
         # a picture of another format would pass here and fail in a decoder later
         picture = Image.open(io.BytesIO(content), formats=formats)
         _check_size(picture)
         picture.load()
-    except (PictureError, MemoryError):
+    return picture
+
+
+@contextlib.contextmanager
+def _mistakes_told(formats: tuple[str, ...]) -> Iterator[None]:
+    """What a decoder refuses in the block, as a `PictureError`."""
+    try:
+        yield
+    except (PictureError, MemoryError, FileNotFoundError):
         raise
     except UnidentifiedImageError:
         problem = f"is no {' or '.join(formats)} picture"
@@ -69,7 +81,6 @@ def decode(content: bytes, formats: tuple[str, ...] = ("JPEG", "PNG")) -> Image.
         raise PictureError(problem, "convert or replace the file") from None
     except Exception as error:  # decoders raise errors of all kinds on damaged bytes
         raise PictureError(f"is damaged or cut off ({error})", "replace the file") from None
-    return picture
 
 
 def _check_size(picture: Image.Image) -> None:
@@ -87,15 +98,8 @@ def header_size(path: Path) -> tuple[int, int]:
         PictureError: it is of another format, or cannot be read.
         FileNotFoundError: there is none.
     """
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as picture:
-            return picture.size
-    except FileNotFoundError:
-        raise
-    except UnidentifiedImageError:
-        raise PictureError("is neither a JPEG nor a PNG picture", "convert or replace the file") from None
-    except Exception as error:  # decoders raise errors of all kinds on damaged bytes
-        raise PictureError(f"is damaged or cut off ({error})", "replace the file") from None
+    with _mistakes_told(DECODED), Image.open(path, formats=DECODED) as picture:
+        return picture.size
 
 
 def decode_photograph(content: bytes) -> Image.Image:
