@@ -1,9 +1,10 @@
 """A shared file system that shows a job's files late; run by the stand-in for a scheduler when a job ends.
 
 `hide` takes away what a job has written, and leaves a process behind that puts it back: first logs,
-then what rules name, and, when another job has begun, label images, which tables name: each a half first.
+then what rules name, and, when another job waits for them, label images, which tables name: a half first.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -13,8 +14,8 @@ from pathlib import Path
 
 SECONDS = 2
 """How late logs are, and then what rules name."""
-LABEL_SECONDS = 15
-"""How late label images are after the next job's submission: longer than it takes to begin with them."""
+LABEL_SECONDS = 300
+"""How late label images are at most: no job that reads them begins later than that."""
 OF_THE_HEAD = re.compile(r"/(predict|summary)\.csv$|/(gather|summary)\.[\w.]+$|/\.")
 """What is written by the process that submits, and files that are being written."""
 
@@ -46,15 +47,27 @@ def show(queue: Path, number: str) -> None:
             (hidden / path).rename(path)
     if not labels:
         return
-    while not (queue / f"{int(number) + 1}.arguments").exists():
-        time.sleep(0.1)
-    time.sleep(LABEL_SECONDS)
+    # not by time: the machine may be slow, and other jobs may come before the one that reads them
+    end = time.monotonic() + LABEL_SECONDS
+    while not is_waited_for(labels) and time.monotonic() < end:
+        time.sleep(0.5)
     for path in labels:
         content = (hidden / path).read_bytes()
         path.write_bytes(content[: len(content) // 2])
     time.sleep(SECONDS)
     for path in labels:
         (hidden / path).rename(path)
+
+
+def is_waited_for(labels: list[Path]) -> bool:
+    """Whether a job's log says that it waits for labels of this stage, perhaps those of another shard."""
+    stages = tuple("/".join(path.parts[:3]) + "/" for path in labels)
+    for log in Path("logs").rglob("*.log"):
+        with contextlib.suppress(FileNotFoundError):  # that job has ended, and its log was taken away
+            lines = log.read_text().splitlines()
+            if any(line.startswith(stages) and "waiting for the file system" in line for line in lines):
+                return True
+    return False
 
 
 if __name__ == "__main__":
