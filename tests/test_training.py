@@ -37,12 +37,16 @@ def squared_error(network, batch):
 
 @pytest.fixture
 def folder(tmp_path):
+    return write_pictures(tmp_path)
+
+
+def write_pictures(folder):
     generator = np.random.default_rng(0)
     for index in range(5):
         picture = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(picture).save(tmp_path / f"{index}.png")
-    (tmp_path / "train.csv").write_text("the stage's input")
-    return tmp_path
+        Image.fromarray(picture).save(folder / f"{index}.png")
+    (folder / "train.csv").write_text("the stage's input")
+    return folder
 
 
 def job(folder, name="out", loss=squared_error, **changes):
