@@ -72,6 +72,7 @@ def run(
         out: folder.
     """
     names = read_classes(classes)
+    plots.use_fonts_for(names)
     stages = Stages(
         LabelTable(truth, root) if truth else None,
         ShardReader(erase),

@@ -5,6 +5,7 @@ Imports nothing heavy: the Snakefile reads the file before any job starts, becau
 
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import re
 from collections import Counter
@@ -19,20 +20,27 @@ from .settings import TAGS, VOC_CLASSES, Config, Dataset, changed_settings, clas
 from .tagfile import absent, read_labels, same_form
 from .voc import MAX_ID_BYTES, folded
 
-BUILT_IN = {"AVIF": (".avif",), "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx")}
-"""Of formats that Pillow reads where it was built with a library."""
+HEIF = (".heic", ".heif", ".hif")
+BUILT_IN = {"AVIF": (".avif",), "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), "HEIF": HEIF}
+"""Of formats that Pillow reads where it was built with a library, or where pillow-heif is."""
 BUILT = tuple(
-    name for name, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(feature)
+    name
+    for name, there in (
+        ("AVIF", features.check("avif")),
+        ("JPEG2000", features.check("jpg_2000")),
+        ("HEIF", importlib.util.find_spec("pillow_heif") is not None),
+    )
+    if there
 )
-"""Those with which it was."""
+"""Those that it reads here."""
 ENDINGS = (
     *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
     *(ending for name in BUILT for ending in BUILT_IN[name]),
 )
 """Of photographs; all but JPEG and PNG are converted."""
 UNREADABLE = (
-    *(".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"),
-    *(".srf", ".raf", ".orf", ".rw2", ".rwl", ".pef", ".srw", ".3fr", ".iiq", ".x3f"),
+    *(".jxl", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".raf", ".orf"),
+    *(".rw2", ".rwl", ".pef", ".srw", ".3fr", ".iiq", ".x3f"),
     *(ending for name in BUILT_IN if name not in BUILT for ending in BUILT_IN[name]),
 )
 """Of photographs that are told, not passed over."""
@@ -187,10 +195,11 @@ def _scan(
     if problems and not os.path.isdir(images):
         return (), tuple(problems)
     problems += _within(images, masks)
-    names = sorted(without_raw(found_names(Path(images), ENDINGS + UNREADABLE)))
-    remedy = "convert it to JPEG, or move it out of the folder"
+    names = sorted(without_twins(found_names(Path(images), ENDINGS + UNREADABLE)))
     problems += [
-        f"{images}/{name}: cannot be read; {remedy}" for name in names if name.lower().endswith(UNREADABLE)
+        f"{images}/{name}: cannot be read; {readable_by(name)}, or move it out of the folder"
+        for name in names
+        if name.lower().endswith(UNREADABLE)
     ]
     if not names:
         problems.append(f"{images}: no picture ({', '.join(ENDINGS)}) in it; correct dataset.images")
@@ -224,14 +233,26 @@ def found_names(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
                 yield Path(place, name).relative_to(folder).as_posix()
 
 
-def without_raw(names: Iterable[str]) -> list[str]:
-    """Names without those that cannot be read, where one that can be differs in its ending alone.
+def readable_by(name: str) -> str:
+    """What makes a picture readable whose ending is one of `UNREADABLE`."""
+    convert = "convert it to JPEG"
+    return f"pip install pillow-heif, or {convert}" if name.lower().endswith(HEIF) else convert
 
-    Cameras write such pairs, of a raw picture and a JPEG.
+
+def without_twins(names: Iterable[str]) -> list[str]:
+    """Names without those of the same picture in a format that is harder to read.
+
+    Cameras write pairs of a raw picture and a JPEG, telephones of HEIC and JPEG, alike but for the ending.
     """
-    names = list(names)
-    readable = {_stem(name) for name in names if not name.lower().endswith(UNREADABLE)}
-    return [name for name in names if not (name.lower().endswith(UNREADABLE) and _stem(name) in readable)]
+
+    def rank(name: str) -> int:
+        ending = name.lower()
+        return 2 if ending.endswith(UNREADABLE) else 1 if ending.endswith(HEIF) else 0
+
+    names, best = list(names), dict[str, int]()
+    for name in names:
+        best[_stem(name)] = min(rank(name), best.get(_stem(name), 2))
+    return [name for name in names if rank(name) in (0, best[_stem(name)])]
 
 
 def photo_id(name: str) -> str:

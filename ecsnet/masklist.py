@@ -5,7 +5,7 @@ import io
 from pathlib import Path, PurePosixPath
 
 from .errors import UserError, raise_problems
-from .folder import ENDINGS, UNREADABLE, found_names, without_raw
+from .folder import ENDINGS, UNREADABLE, found_names, without_twins
 from .store import write_text
 
 COLUMNS = ("image", "mask", "width", "height", "labels", "percent", "folder", "key", "digest", "overlay")
@@ -36,7 +36,7 @@ def find_photographs(photos: Path, others: list[Path]) -> tuple[Path, list[str]]
     for other in others:
         if place in (other.resolve(), *other.resolve().parents):
             raise UserError(f"{other}: lies in the folder of photographs, {photos}; name one outside of it")
-    names = sorted(without_raw(found_names(photos, ENDINGS + UNREADABLE)))
+    names = sorted(without_twins(found_names(photos, ENDINGS + UNREADABLE)))
     if not names:
         raise UserError(f"{photos}: no picture ({', '.join(ENDINGS)}) in it")
     seen: dict[str, str] = {}

@@ -3,10 +3,10 @@
 import io
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .fonts import font_file
 from .palette import COLORS
 from .store import atomic_path
 
@@ -47,9 +47,7 @@ def borders(labels: np.ndarray) -> np.ndarray:
 
 def with_legend(picture: Image.Image, entries: list[tuple[np.ndarray, str]]) -> Image.Image:
     """The picture above lines with a coloured square and a name for each entry."""
-    # Pillow's own font has Latin letters alone
-    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    font = ImageFont.truetype(str(file), FONT)
+    font = ImageFont.truetype(str(font_file("".join(name for _, name in entries))), FONT)
     places, x, y = [], GAP, 0
     for _, name in entries:
         width = LINE + int(font.getlength(name)) + GAP

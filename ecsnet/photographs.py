@@ -9,6 +9,11 @@ from .errors import UserError
 from .folder import BUILT
 from .pictures import MODES, PictureError, decode, read_content
 
+if "HEIF" in BUILT:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *BUILT)
 ORIENTATION = 0x0112
 TURNS = {

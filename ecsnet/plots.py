@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, HPacker, TextArea
 from PIL import Image
 
+from .fonts import families
 from .grids import resize_labels, resize_maps
 from .palette import COLORS, IGNORE
 from .pictures import read_image
@@ -45,6 +46,11 @@ class Entry:
     caption: str
     classes: Sequence[int]
     pictures: Sequence[np.ndarray]
+
+
+def use_fonts_for(names: Sequence[str]) -> None:
+    """From now on, draw text in fonts that have the signs of these names."""
+    rcParams["font.family"] = families("".join(names))
 
 
 def thumbnail(path: Path, box: tuple[int, int]) -> np.ndarray:

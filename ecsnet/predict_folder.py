@@ -19,7 +19,7 @@ from .ahead import in_order, side_threads, stacked
 from .copies import HostCopy, to_device
 from .device import choose_device, inference_batch
 from .errors import UserError, raise_problems
-from .folder import UNREADABLE
+from .folder import UNREADABLE, readable_by
 from .grids import argmax_labels
 from .masklist import Row, find_photographs, read_rows, row_of, write_rows
 from .overlay import draw_overlay
@@ -230,7 +230,7 @@ def _read(job: Job, name: str, row: Row | None) -> Picture | tuple[str, Row | st
             shown = name.encode("utf-8", "backslashreplace").decode()
             raise UserError(f"{job.folder}: {shown!r} has signs that no table can hold; rename it")
         if name.lower().endswith(UNREADABLE):
-            raise UserError(f"{path}: cannot be read; convert it to JPEG")
+            raise UserError(f"{path}: cannot be read; {readable_by(name)}")
         if not path.is_file():
             raise UserError(f"{path}: is no file (a link that leads nowhere, or a pipe)")
         content = read_content(path)

@@ -6,6 +6,7 @@ for `mask_name`.
 
 import difflib
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from .errors import UserError, raise_problems
 from .settings import Dataset
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
+PATH_IN_LIST = re.compile(r"/?JPEGImages/([^/\\]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 FLAGS = ("1", "-1", "0")
 """Second column of a list in ImageSets/Main: present, absent, present but difficult."""
 MAX_ID_BYTES = 200
@@ -61,6 +63,8 @@ def read_list(root: Path, name: str) -> list[str]:
 
     One id a line. Blank lines, a byte order mark and Windows line ends are fine, and so is a
     second column of 1, -1 or 0 as in ImageSets/Main, which is ignored: the list names images.
+    So are lines /JPEGImages/<id>.jpg /<folder>/<id>.png, as in DeepLab's and IRN's train_aug.txt; which masks
+    count is said by the settings.
 
     Raises:
         UserError: with one line for each problem: no such file, no id in it, a duplicate id, an
@@ -111,7 +115,15 @@ def rows(text: str) -> Iterator[tuple[int, str, list[str]]]:
     for number, line in enumerate(lines, 1):
         columns = line.split()
         if columns:
-            yield number, line.strip(), columns
+            yield number, line.strip(), _plain(columns)
+
+
+def _plain(columns: list[str]) -> list[str]:
+    """The id alone, of the paths of a picture and its mask that DeepLab's and IRN's lists have on a line."""
+    picture = PATH_IN_LIST.fullmatch(columns[0])
+    if picture and (len(columns) == 1 or (len(columns) == 2 and columns[1].endswith(f"/{picture[1]}.png"))):
+        return [picture[1]]
+    return columns
 
 
 def _id_mistake(image_id: str) -> tuple[str, str] | None:

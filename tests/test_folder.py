@@ -185,7 +185,7 @@ def test_two_pictures_of_one_id_are_refused(place):
 
 def test_all_mistakes_are_told_at_once(place):
     write_tags(place / "tags.csv", {**TAGS, "x.jpg": "cat"})
-    for name in ("y.HEIC", "line\nend.jpg", "a.png"):
+    for name in ("y.ARW", "line\nend.jpg", "a.png"):
         (place / "photos" / name).write_bytes(b"")
     (place / "drawn").mkdir()
     for name in ("a", "b_c"):
@@ -195,7 +195,7 @@ def test_all_mistakes_are_told_at_once(place):
     lines = str(raised.value).splitlines()[1:]
     for words in (
         "x.jpg is not in photos",
-        "y.HEIC: cannot be read; convert it to JPEG",
+        "y.ARW: cannot be read; convert it to JPEG, or move it out of the folder",
         "has signs that no table can hold",
         "a.jpg and a.png would be called the same",
         "drawn/b_c.PNG: belongs to no picture",
@@ -425,7 +425,7 @@ def test_pictures_that_cannot_be_read_are_all_named(place):
 
 
 def test_formats_that_only_some_pillows_read_are_converted(place):
-    names = [name for name in ("h.avif", "i.jp2") if name.endswith(ENDINGS)]
+    names = [name for name in ("h.avif", "i.jp2", "j.heic") if name.endswith(ENDINGS)]
     for name in names:
         save(place / "photos" / name, (44, 30))
     write_tags(place / "tags.csv", {"a.jpg": "cat", **dict.fromkeys(names, "cat")})

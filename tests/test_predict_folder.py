@@ -241,6 +241,25 @@ def test_formats_that_pillow_may_read(model, tmp_path, feature, ending):
     assert (row["width"], row["height"]) == (("30", "40") if feature == "avif" else ("40", "30"))
 
 
+def test_heic_of_a_telephone(model, tmp_path):
+    """Which it writes lying, and says how to turn it."""
+    pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "photos").mkdir()
+    picture = Image.new("RGB", (40, 30), "red")
+    picture.save(tmp_path / "photos" / "a.HEIC", format="HEIF", exif=exif.tobytes())
+    picture.save(tmp_path / "photos" / "b.heic", format="HEIF")
+    picture.save(tmp_path / "photos" / "b.jpg")  # the same for those who cannot read it
+    rows = predict(model, tmp_path / "photos", tmp_path / "out", overlays=tmp_path / "overlays")
+    sizes = {name: (row["width"], row["height"]) for name, row in rows.items()}
+    assert sizes == {"a.HEIC": ("30", "40"), "b.jpg": ("40", "30")}
+    whole = (tmp_path / "photos" / "a.HEIC").read_bytes()
+    (tmp_path / "photos" / "a.HEIC").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"a\.HEIC: is no JPEG .* or HEIF picture"):
+        predict(model, tmp_path / "photos", tmp_path / "other")
+
+
 def test_a_run_that_was_stopped_goes_on(model, photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(predict_folder.stopping, "asked", lambda: True)
@@ -274,14 +293,14 @@ def test_odd_names_and_files(model, photos, tmp_path):
 
 def test_pictures_that_cannot_be_read_are_told_after_the_others(model, photos, tmp_path):
     (photos / "broken.jpg").write_bytes((photos / "large.JPEG").read_bytes()[:600])
-    for name in ("phone.heic", "camera.CR3", "camera2.raf", "new.jxl"):
+    for name in ("camera.CR3", "camera2.raf", "new.jxl"):
         (photos / name).write_bytes(b"?")
     with pytest.raises(UserError) as error:
         predict(model, photos, tmp_path / "out")
     text = str(error.value)
     assert "broken.jpg: is damaged or cut off" in text
-    assert "phone.heic: cannot be read; convert it to JPEG" in text
-    assert text.count("cannot be read; convert it to JPEG") == 4
+    assert "camera.CR3: cannot be read; convert it to JPEG" in text
+    assert text.count("cannot be read; convert it to JPEG") == 3
     assert len(list((tmp_path / "out").rglob("*.png"))) == 7
     assert "broken" not in (tmp_path / "out" / "masks.csv").read_text()
 

@@ -34,6 +34,13 @@ def test_all_mistakes_of_a_list_come_at_once(tmp_path):
     assert len(str(caught.value).splitlines()) == 4
 
 
+def test_lists_of_the_field_name_pictures_and_masks_by_path(tmp_path):
+    text = "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png\nJPEGImages/b.JPG\nc\n"
+    assert read(tmp_path, text) == ["2007_000032", "b", "c"]
+    with pytest.raises(UserError, match=r"mine\.txt:2: a stands on line 1 already"):
+        read(tmp_path, "a\n/JPEGImages/a.jpg /SegmentationClass/a.png\n")
+
+
 def test_a_missing_list_names_those_there_are(data):
     with pytest.raises(UserError, match=r"trainaug\.txt: no such list; .*\(train, val\) or the path"):
         voc.read_list(Path(data.root), "trainaug")
