@@ -161,6 +161,8 @@ def pretended_card(half: bool = True) -> Iterator[Card]:
         }.items():
             patch.setattr(torch.cuda, name, lambda *_, value=value, **__: value)
         patch.setattr(torch.cuda, "Event", Event)
+        patch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+        patch.setattr(torch.accelerator, "set_device_index", lambda index: None)
         patch.setattr(torch, "autocast", autocast)
         patch.setattr(threading.Thread, "run", run_with_card)
         # a claim lasts as long as its process, which has others before it

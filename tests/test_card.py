@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ecsnet import (
     erase,
     evidence,
     filter_labels,
+    machine,
     predict,
     predict_folder,
     settings,
@@ -31,6 +33,7 @@ from ecsnet import (
     trial,
 )
 from ecsnet.palette import read_mask
+from ecsnet.report import Report
 from ecsnet.settings import (
     Backbone,
     EcsLabels,
@@ -204,7 +207,9 @@ def test_no_picture_is_waited_for(data, on_cpu, tmp_path, module):
 
 
 def test_a_training_waits_for_its_history_alone(folder, monkeypatch):
+    """Not for its data workers, either, whose batches come from pinned memory."""
     monkeypatch.setattr(training, "HISTORY_ROWS", 5)
+    monkeypatch.setattr(training, "workers", lambda job: 1)
     counts = []
     for epochs in (8, 16):
         with pretended_card() as card:
@@ -239,7 +244,7 @@ def test_photographs_get_the_masks_that_a_cpu_makes(data, tmp_path):
         assert (first == second).mean() > 0.999
 
 
-def test_the_check_times_every_stage_on_a_card(data, tmp_path, monkeypatch):
+def test_the_check_times_every_stage_on_a_card(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(trial, "SECONDS", 0.1)
     monkeypatch.setattr(trial, "STEPS", 1)
     monkeypatch.setattr(speeds, "_start_seconds", lambda: 4.0)  # that of a process, whatever its device
@@ -259,7 +264,13 @@ def test_the_check_times_every_stage_on_a_card(data, tmp_path, monkeypatch):
     records = read_images(data / "train.csv", CLASSES)
     stages = {*trial.PASSES, "train_cam", "train_ecs", "train_segmenter"}
     with pretended_card():
+        assert machine.report_device(config, 2, Report()) == 1
         found = speeds.measure(config, Pictures(records, records[:2], 2, data), stages, tmp_path, 1)
+        machine.report_memory(found.memory, True, Report())
+    text = capsys.readouterr().out
+    assert re.search(r"ok +device +card 0: Pretended, 75\.2 GB of 85\.9 GB free\n", text)
+    assert re.search(r"ok +device +precision: bfloat16\n", text)
+    assert re.search(r"ok +memory +1\.1 GB of the card's 85\.9 GB in the trial\n", text)
     assert found.errors == {}
     assert {*found.step, *found.image} == stages
     assert found.memory == 2**30
