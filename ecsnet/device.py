@@ -88,6 +88,10 @@ def inference_batch(runtime: Runtime, device: torch.device) -> int:
     """Pictures per forward pass.
 
     On a CPU one with its mirror image is nearly as fast as more (benchmarks/README.md), and what goes
-    together with what does not depend on the shards then.
+    together with what does not depend on the shards then. On a card 16, or fewer on a small
+    one: one for each GiB of its memory.
     """
-    return runtime.inference_batch or (16 if device.type == "cuda" else 1)
+    if runtime.inference_batch or device.type == "cpu":
+        return runtime.inference_batch or 1
+    _, memory = torch.cuda.mem_get_info(device)
+    return max(1, min(16, round(memory / 2**30)))

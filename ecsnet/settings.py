@@ -547,7 +547,7 @@ class Runtime:
     inference_batch: int | None = setting(
         None,
         "pictures of one shape that go through a network together, each with its mirror image where `flip` "
-        "is set; null: 16 on a GPU, 1 on a CPU",
+        "is set; null: 16 on a GPU, or one for each GiB of its memory if that is fewer, 1 on a CPU",
         low=1,
         high=4096,
     )

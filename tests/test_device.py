@@ -49,3 +49,18 @@ def test_a_card_is_claimed_unless_a_scheduler_gave_it(monkeypatch, variable, nam
     assert asked == ([(names, count)] if claimed else [])
     # nvidia-smi may take seconds, and a claim asks it too
     assert len(looks) == (variable in ("0", "1") or not claimed)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "gigabytes", "batch"),
+    [
+        (None, "cpu", 0, 1),
+        (3, "cpu", 0, 3),
+        (None, "cuda", 80, 16),
+        (None, "cuda", 8, 8),
+        (40, "cuda", 8, 40),
+    ],
+)
+def test_a_small_card_is_given_fewer_pictures_at_a_time(monkeypatch, given, kind, gigabytes, batch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1, gigabytes * 2**30 - 2**28))
+    assert device.inference_batch(Runtime(inference_batch=given), torch.device(kind)) == batch
