@@ -35,6 +35,7 @@ def parts(
         "ceiling": lambda: bench_inference.ceilings(run),
         "inference": lambda: bench_inference.measure(run),
         "precision": lambda: bench_inference.precision(run),
+        "shapes": lambda: bench_inference.shapes(run),
         "training": lambda: bench_training.measure(run),
         "refinement": lambda: bench_arrays.refinement(run),
         "decoding": lambda: bench_arrays.stages(run),
@@ -52,7 +53,8 @@ def main() -> None:
     )
     parser.add_argument("--configfile", type=Path, nargs="+", default=[Path("config/demo.yaml")])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--images", type=int, default=40, help="a stage is measured on (default: 40)")
+    images = 1000 if torch.cuda.is_available() else 40
+    parser.add_argument("--images", type=int, default=images, help=f"a stage is measured on (here: {images})")
     parser.add_argument(
         "--growth",
         type=int,

@@ -6,6 +6,7 @@ run. What the field does is a loop over single pictures, with the same views. Lo
 taken away.
 """
 
+import dataclasses
 import math
 import tempfile
 from collections import Counter
@@ -26,10 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from ecsnet import ecs_labels, erase, predict
-from ecsnet.ahead import read_ahead
+from ecsnet.ahead import read_ahead, resized, shared_shape, stacked
 from ecsnet.device import autocast, half_type
 from ecsnet.folding import load_folded
+from ecsnet.grids import argmax_labels
 from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
+from ecsnet.pictures import read_image
 from ecsnet.settings import Views as ViewSettings
 from ecsnet.store import ShardReader, ShardWriter
 from ecsnet.tables import ImageRecord
@@ -170,6 +173,7 @@ def predict_subject(run: Finished) -> Subject:
 
 
 def row(run: Finished, subject: Subject) -> Row:
+    on_card = run.device.type == "cuda"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subject.prepare(folder)
@@ -180,6 +184,7 @@ def row(run: Finished, subject: Subject) -> Row:
                 "bare": lambda: limit(run, subject, subject.forward),
                 "folded": lambda: limit(run, subject, subject.folded),
                 "loop": lambda: seconds(lambda: loop(run, subject, folder)),
+                **({"single": lambda: seconds(lambda: loop(run, subject, folder, False))} if on_card else {}),
             },
             repeats=2,
         )
@@ -199,6 +204,8 @@ def row(run: Finished, subject: Subject) -> Row:
         "loop, images/s": count / taken["loop"],
         "its workers": loop_workers(run),
         "times the loop": taken["loop"] / stage,
+        # as IRN runs it
+        "loop in float32, images/s": count / taken["single"] if on_card else None,
     }
 
 
@@ -215,7 +222,10 @@ def limit(run: Finished, subject: Subject, forward: Forward, batches: Sequence[i
     """Seconds of a stage's forward passes on ready tensors, each size of view in its fastest batches."""
     views: Counter[tuple[int, int]] = Counter()
     for record in subject.records:
-        for size in sizes(subject, record.height, record.width):
+        shape = record.height, record.width
+        if run.device.type == "cuda":  # as the stages see it
+            shape = shared_shape(*shape, subject.stride)
+        for size in sizes(subject, *shape):
             views[size] += subject.passes
     with torch.inference_mode(), autocast(run.device, run.runtime):
         return sum(
@@ -239,21 +249,25 @@ def ready_tensor(run: Finished, count: int, height: int, width: int) -> Tensor:
     return pictures.contiguous(memory_format=torch.channels_last)
 
 
-def loop(run: Finished, subject: Subject, folder: Path) -> None:
+def loop(run: Finished, subject: Subject, folder: Path, half: bool = True) -> None:
     """The usual way, as IRN's make_cam: one picture after the other, its views one after the other.
 
     Pictures come from a loader's workers, in all scales already; the maps are summed at the picture's size
     and written. No refinement, no label images: what the stages do beyond that counts against them.
+
+    Args:
+        half: in the precision of the stages; else in float32.
     """
     stages = DataLoader(
         Views(run, subject), batch_size=None, num_workers=loop_workers(run), multiprocessing_context="fork",
         pin_memory=run.device.type == "cuda",
     )  # fmt: skip
-    with torch.no_grad(), autocast(run.device, run.runtime):
+    runtime = run.runtime if half else dataclasses.replace(run.runtime, precision="float32")
+    with torch.no_grad(), autocast(run.device, runtime):
         for record, views in zip(subject.records, stages, strict=True):
             total: Tensor | float = 0.0
             for view in views * subject.passes:
-                maps = subject.forward(view.to(run.device)).float().relu()
+                maps = subject.forward(view.to(run.device, non_blocking=True)).float().relu()
                 maps = maps[0] + maps[1].flip(-1) if len(maps) == 2 else maps[0]
                 size = (record.height, record.width)
                 total = total + functional.interpolate(maps[None], size, mode="bilinear")[0]
@@ -295,7 +309,7 @@ def precision(run: Finished) -> list[Row]:
     network, same = load_folded(weights, DeepLab, run.device), []
     half = torch.bfloat16 if run.device.type == "cpu" else half_type()
     with torch.inference_mode():
-        for _, pictures in read_ahead(run.root, run.records("val"), 1, run.device):
+        for _, pictures in read_ahead(run.root, run.records("val"), 1, network.features.stride, run.device):
             labels = [labels_in(dtype, network, pictures, run) for dtype in (torch.float32, half)]
             same.append((labels[0] == labels[1]).mean())
     return [
@@ -306,9 +320,53 @@ def precision(run: Finished) -> list[Row]:
     ]  # fmt: skip
 
 
+def shapes(run: Finished) -> list[Row]:
+    """How many labels are the same when pictures come in shared shapes, as on a card, and in their own.
+
+    In float32, so that nothing else differs.
+    """
+    weights = run.results / "train_segmenter" / "weights.safetensors"
+    network, same = load_folded(weights, DeepLab, run.device), []
+    with torch.inference_mode():
+        for record in run.records("val"):
+            own = read_image(run.root / record.image)
+            shape = shared_shape(*own.shape[:2], network.features.stride)
+            labels = [
+                label_of(record, torch.float32, network, as_tensor(picture, run), run)
+                for picture in (own, resized(own, *shape))
+            ]
+            same.append((labels[0] == labels[1]).mean())
+    return [
+        {
+            "stage": "predict", "images": len(same), "same labels": f"{100 * np.mean(same):.2f} %",
+            "in the worst image": f"{100 * min(same):.2f} %",
+        }
+    ]  # fmt: skip
+
+
+def as_tensor(picture: np.ndarray, run: Finished) -> Tensor:
+    """A picture, uint8 [H, W, 3], as networks take it."""
+    return stacked([picture]).to(run.device).float() / 255
+
+
 def labels_in(dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished) -> np.ndarray:
-    """Labels of one picture by a network that computes in a precision."""
+    """Labels of one picture, on the grid of its refinement, by a network that computes in a precision."""
+    scores, classes = scores_in(dtype, network, pictures, run)
+    return classes[scores.argmax(0)]
+
+
+def label_of(
+    record: ImageRecord, dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished
+) -> np.ndarray:
+    """Labels of one picture at its own size."""
+    return argmax_labels(*scores_in(dtype, network, pictures, run), record.height, record.width)
+
+
+def scores_in(
+    dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of one picture, and the classes that they are of."""
     context = torch.autocast(run.device.type, dtype, enabled=dtype != torch.float32)
     with mock.patch.object(predict, "autocast", return_value=context):
         [(scores, classes)] = predict.segment(network, pictures, run.config.predict, run.runtime)
-    return classes[scores.array().argmax(0)]
+    return scores.array(), classes

@@ -5,17 +5,21 @@ pictures' shapes alone.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .pictures import read_image
 from .tables import ImageRecord
+from .views import aligned_side
+
+Item = TypeVar("Item")
 
 
 def side_threads(device: torch.device, threads: int) -> int:
@@ -24,24 +28,47 @@ def side_threads(device: torch.device, threads: int) -> int:
 
 
 def read_ahead(
-    root: Path, records: Sequence[ImageRecord], size: int, device: torch.device, threads: int = 1
+    root: Path, records: Sequence[ImageRecord], size: int, stride: int, device: torch.device, threads: int = 1
 ) -> Iterator[tuple[list[ImageRecord], Tensor]]:
     """Images of one shape and their pictures [B, 3, H, W] in [0, 1], at most `size`, read by threads.
 
+    On a card a picture comes in the size of `shared_shape`.
+
     Args:
         root: what the images' paths are relative to.
+        stride: the network's output stride.
         threads: batches that are read at the same time; one more waits.
     """
-    pinned = device.type == "cuda"
+    on_card = device.type == "cuda"
+
+    def shape(record: ImageRecord) -> tuple[int, int]:
+        own = record.height, record.width
+        return shared_shape(*own, stride) if on_card else own
 
     def read(batch: list[ImageRecord]) -> tuple[list[ImageRecord], Tensor]:
-        pixels = stacked([read_image(root / record.image) for record in batch])
-        return batch, pixels.pin_memory() if pinned else pixels
+        pixels = stacked([resized(read_image(root / record.image), *shape(record)) for record in batch])
+        return batch, pixels.pin_memory() if on_card else pixels
 
-    calls = ((read, batch) for batch in batches_of_equal_shape(records, size))
+    calls = ((read, batch) for batch in batches_of_equal_shape(records, size, shape))
     for batch, pixels in in_order(calls, threads):
         # a quarter of the bytes that numbers have
         yield batch, pixels.to(device, non_blocking=True).float() / 255
+
+
+def shared_shape(height: int, width: int, stride: int) -> tuple[int, int]:
+    """The nearest height and width that fit a network's stride, which pictures of nearly one size share.
+
+    Photographs have so many sizes that else a card would get most of VOC's in batches of one or two, and wait
+    for the host. No side changes by more than half a stride, and a network is shown the same size at scale 1.
+    """
+    return aligned_side(height, stride), aligned_side(width, stride)
+
+
+def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture, uint8 [H, W, 3], at another size."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def stacked(pictures: Sequence[np.ndarray]) -> Tensor:
@@ -50,16 +77,28 @@ def stacked(pictures: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
 
 
-def batches_of_equal_shape(records: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:
+def batches_of_equal_shape(
+    records: Iterable[ImageRecord], size: int, shape: Callable[[ImageRecord], tuple[int, int]]
+) -> Iterator[list[ImageRecord]]:
     """Images of equal shape together, `size` of them; what is left of each shape comes at the end."""
     waiting: dict[tuple[int, int], list[ImageRecord]] = {}
     for record in records:
-        shape = record.height, record.width
-        batch = waiting.setdefault(shape, [])
+        key = shape(record)
+        batch = waiting.setdefault(key, [])
         batch.append(record)
         if len(batch) == size:
-            yield waiting.pop(shape)
+            yield waiting.pop(key)
     yield from waiting.values()
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """Each item when the one after it is made: a card has that to do while the host looks at this one."""
+    waiting: list[Item] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
 
 
 def in_order(calls: Iterable[tuple], threads: int, batch: int = 1) -> Iterator[Any]:

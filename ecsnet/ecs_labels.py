@@ -49,7 +49,7 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for batch, pictures in read_ahead(root, records, size, device, side):
+        for batch, pictures in read_ahead(root, records, size, network.features.stride, device, side):
             with autocast(device, runtime):
                 predicted = predict(network, pictures, batch, region_reader, settings)
             seen = [evidence_reader.get(record.id, "scores") for record in batch]

@@ -55,7 +55,7 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for batch, pictures in read_ahead(root, records, size, device, side):
+        for batch, pictures in read_ahead(root, records, size, features.stride, device, side):
             stored = [[reader.get(record.id, name) for name in STORED] for record in batch]
             used = [used_maps(settings.residual, *arrays) for arrays in stored]
             refined = to_host(refined_scores(used, pictures, features, settings))

@@ -30,7 +30,7 @@ class RandomCrops(Dataset):
         fill: RGB in [0, 1] for what a crop shows beyond the picture.
         maps: for an image, integer maps [h, w] of any size that are cropped like the picture, by name.
 
-    Each item is a dict: image [3, S, S] in [0, 1], tags [C] in {0, 1}, and the maps, int64 [S, S], 255
+    Each item is a dict: image [3, S, S] in [0, 1], tags [C] in {0, 1}, and the maps, uint8 [S, S], 255
     beyond the picture.
     """
 
@@ -98,9 +98,9 @@ class RandomCrops(Dataset):
         cropped[:, rows[1], columns[1]] = image[:, rows[0], columns[0]]
         placed = {}
         for name, labels in maps.items():
-            canvas = torch.full((size, size), IGNORE, dtype=torch.int64)
-            canvas[rows[1], columns[1]] = torch.from_numpy(labels[rows[0], columns[0]].astype(np.int64))
-            placed[name] = canvas
+            canvas = np.full((size, size), IGNORE, np.uint8)
+            canvas[rows[1], columns[1]] = labels[rows[0], columns[0]]
+            placed[name] = torch.from_numpy(canvas)
         return cropped, placed
 
 

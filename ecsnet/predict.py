@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .ahead import in_order, read_ahead, side_threads
+from .ahead import in_order, one_behind, read_ahead, side_threads
 from .copies import HostCopy, to_host
 from .device import autocast, choose_device, inference_batch
 from .errors import UserError
@@ -47,8 +48,10 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for batch, pictures in read_ahead(root, records, size, device, side):
-            for record, found in zip(batch, segment(network, pictures, settings, runtime), strict=True):
+        read = read_ahead(root, records, size, network.features.stride, device, side)
+        begun = ((batch, begin(network, pictures, settings, runtime)) for batch, pictures in read)
+        for batch, predicted in one_behind(begun):
+            for record, found in zip(batch, finish(predicted, settings), strict=True):
                 yield write_label, folder, record, *found
 
     written = {}
@@ -69,12 +72,30 @@ def segment(
     Raises:
         UserError: a score is not finite.
     """
-    grid = working_grid(pictures, settings.refine.size)
+    return finish(begin(network, pictures, settings, runtime), settings)
+
+
+class Predicted(NamedTuple):
+    """Scores [B, 1 + C, h, w] of pictures [B, 3, H, W], and their maxima [B, 1 + C]."""
+
+    pictures: Tensor
+    scores: Tensor
+    maxima: HostCopy
+
+
+def begin(network: DeepLab, pictures: Tensor, settings: Predict, runtime: Runtime) -> Predicted:
+    """The first half of `segment`, for which nobody waits."""
     with autocast(pictures.device, runtime):
-        predicted = probabilities(network, pictures, settings, grid)
-    winners = [possible_winners(maxima) for maxima in predicted.amax((2, 3)).cpu().numpy()]
-    chosen = picked(predicted, winners).split([len(classes) for classes in winners])
-    return zip(to_host(refine(chosen, pictures, settings.refine)), winners, strict=True)
+        scores = probabilities(network, pictures, settings, working_grid(pictures, settings.refine.size))
+    [maxima] = to_host([scores.amax((2, 3))])
+    return Predicted(pictures, scores, maxima)
+
+
+def finish(predicted: Predicted, settings: Predict) -> Iterable[tuple[HostCopy, np.ndarray]]:
+    """The second half of `segment`: it waits for the first."""
+    winners = [possible_winners(maxima) for maxima in predicted.maxima.array()]
+    chosen = picked(predicted.scores, winners).split([len(classes) for classes in winners])
+    return zip(to_host(refine(chosen, predicted.pictures, settings.refine)), winners, strict=True)
 
 
 def possible_winners(maxima: np.ndarray) -> np.ndarray:

@@ -133,6 +133,7 @@ def start(job: Job) -> tuple[torch.device, Learner]:
     device = choose_device(job.runtime, job.threads)
     if device.type == "cpu":
         torch.set_num_threads(job.settings.cpu_threads)  # any other number rounds differently
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # its crops are all of one shape
     parallel.join()
     network = job.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     set_training_mode(network, job.settings)
@@ -193,6 +194,8 @@ def batches(job: Job, first: int, device: torch.device) -> Iterator[Batch]:
     )
     for batch in _with_plain_errors(loader):
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        # maps come as bytes, an eighth of what losses take
+        batch = {name: one.long() if one.dtype == torch.uint8 else one for name, one in batch.items()}
         batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         yield batch
 
@@ -214,7 +217,8 @@ def _with_plain_errors(loader: DataLoader) -> Iterator[Batch]:
             raise  # an error within a worker, not its death
         raise UserError(
             f"a data worker died ({str(error).splitlines()[0]}); if it was killed for want of memory, lower "
-            "runtime.workers (0 needs least). The training goes on from its last saved state"
+            "runtime.workers (0 needs least), and where /dev/shm is small, as in containers, give it more. "
+            "The training goes on from its last saved state"
         ) from None
 
 

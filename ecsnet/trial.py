@@ -115,6 +115,8 @@ class Trial:
         save_network(weights, self.network(PASSES[stage]))
         loading = timed(partial(load_folded, weights, PASSES[stage], self.device))
         records = self.val if stage == "predict" else self.train
+        if self.device.type == "cuda":  # which sets itself up for what it computes first
+            self.run(stage, records[:1], weights)
         taken = timed(partial(self.run, stage, records[:1], weights)) - loading
         count = max(1, min(len(records), int(SECONDS / max(taken, 1e-3))))
         if stage == "erase":  # what follows needs its maps

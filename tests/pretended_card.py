@@ -6,6 +6,7 @@ CPU, to the last bit where they are computed in the same precision. And it count
 wait for: each value that the host asks for, and each copy that it does not make by the way.
 """
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -164,6 +165,8 @@ def pretended_card(half: bool = True) -> Iterator[Card]:
         patch.setattr(torch.accelerator, "current_device_index", lambda: 0)
         patch.setattr(torch.accelerator, "set_device_index", lambda index: None)
         patch.setattr(torch, "autocast", autocast)
+        patch.setattr(torch.backends.cudnn, "benchmark", False)
+        patch.setattr(sys, "setswitchinterval", lambda seconds: None)
         patch.setattr(threading.Thread, "run", run_with_card)
         # a claim lasts as long as its process, which has others before it
         patch.setattr(device, "claimed_card", lambda: 0)

@@ -54,7 +54,7 @@ def test_items(folder):
     assert item["image"].shape == (3, 33, 33)
     assert 0 <= item["image"].min() <= item["image"].max() <= 1
     assert item["tags"].tolist() == [1, 0, 0]
-    assert item["label"].dtype == torch.int64
+    assert item["label"].dtype == torch.uint8
     assert set(item["label"].unique().tolist()) <= {2, 255}
 
 
