@@ -70,6 +70,12 @@ def _create(settings: Backbone) -> nn.Module:
     return body
 
 
+def full_name(name: str) -> str:
+    """The name in timm of a network with that of its weights, as resnet50.a1_in1k; there may be several."""
+    about = timm.get_pretrained_cfg(name)
+    return f"{about.architecture}.{about.tag}" if about and about.tag else name
+
+
 def _near(name: str) -> str:
     """What may have been meant by a name that timm does not know."""
     known = timm.list_models()

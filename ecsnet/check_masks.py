@@ -47,6 +47,10 @@ def run(
     """
     folder = root / masks
     if PurePath(masks).is_absolute() or not os.path.isdir(folder):
+        if os.path.isdir(folder):
+            raise UserError(
+                f"{masks}: true masks are named relative to the data root {root}; make a link to them there"
+            )
         raise UserError(
             f"{folder}: no such folder of true masks under the data root; put the masks there, or set "
             "score.train_masks, score.val_masks and supervised.masks"

@@ -143,6 +143,24 @@ def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=count, default=cores, help="CPU threads (default: all cores)")
 
 
+def _add_score_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("labels", type=Path, help="folder of label images, PNGs <id>.png of class numbers")
+    parser.add_argument("--truth", type=Path, required=True, help="folder of the true masks, <id>.png")
+    parser.add_argument(
+        "--list", type=Path, dest="ids", metavar="FILE", help="images to score, an id a line (default: all)"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes, one a line, as results/<run>/prepare/classes.txt (default: VOC's)",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the scores as JSON, too")
+    parser.add_argument(
+        "--threads", type=count, default=usable_cores(), help="CPU threads (default: all cores)"
+    )
+
+
 def _add_export(parser: argparse.ArgumentParser) -> None:
     _add_model(parser, "file that ends in .onnx or .pt2 (torch.export)")
 
@@ -169,6 +187,15 @@ def _predict_folder(parsed: argparse.Namespace) -> int:
     values = {name: getattr(parsed, name) for name in names}
     with _ending_well(parsed.stage, "--threads or --longest-side", "the same command goes on"):
         predict_folder.run(**values, runtime=Runtime(device=parsed.device))
+    return 0
+
+
+def _score_folder(parsed: argparse.Namespace) -> int:
+    from . import score_folder
+
+    names = ("labels", "truth", "ids", "classes", "out", "threads")
+    with _ending_well(parsed.stage, "--threads", stopping.ANEW):
+        score_folder.run(**{name: getattr(parsed, name) for name in names})
     return 0
 
 
@@ -225,6 +252,12 @@ COMMANDS = {
         "ecsnet predict-folder --model segmenter.safetensors photos --out masks --overlays overlays",
         _add_predict_folder,
         _predict_folder,
+    ),
+    "score-folder": Command(
+        "score label images of any method, or drawn by hand, by VOC's protocol",
+        "ecsnet score-folder masks --truth SegmentationClass --list val.txt",
+        _add_score_folder,
+        _score_folder,
     ),
     "export": Command(
         "write a trained network for other programs, as ONNX or torch.export",

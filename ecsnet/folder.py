@@ -88,6 +88,7 @@ def resolved(config: Config) -> tuple[Config, list[Photo]]:
     dataset = _at_home(dataset)
     _refuse_keys_of_voc(config)
     photos = read_photos(dataset)
+    _refuse_unordered_classes(photos, dataset)
     parts = split(photos, dataset)
     _refuse_empty(parts, dataset)
     masked = {photo.id for photo in photos if photo.mask}
@@ -136,6 +137,16 @@ def classes_of(photos: Iterable[Photo], dataset: Dataset) -> tuple[str, ...]:
     if dataset.masks or dataset.classes != tuple(VOC_CLASSES):
         return dataset.classes
     return tuple(sorted({label for photo in photos for label in photo.labels}))
+
+
+def _refuse_unordered_classes(photos: Iterable[Photo], dataset: Dataset) -> None:
+    """VOC's classes, the default, must not be taken for those of masks that were drawn for other tags."""
+    labels = sorted({label for photo in photos for label in photo.labels})
+    if dataset.masks and dataset.classes == tuple(VOC_CLASSES) and set(labels) != set(VOC_CLASSES):
+        raise UserError(
+            "dataset.masks: needs dataset.classes, as only you know what their values 1, 2, … stand for; "
+            f"if these are in the order of the alphabet, write classes: [{', '.join(labels)}]"
+        )
 
 
 def _refuse_empty(parts: dict[str, list[str]], dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
-from .backbone import Features
+from .backbone import Features, full_name
 from .cards import FULL, any_free, known_as, list_cards
 from .device import half_type, own_cards
 from .errors import UserError
@@ -94,12 +94,14 @@ def _report_download(key: str, backbone: Backbone, report: Report) -> None:
             report.ok("weights", f"{backbone.name}: fetched before, in the cache of huggingface_hub")
             return
     host = urlsplit(constants.ENDPOINT if about.hf_hub_id else str(about.url)).hostname or ""
-    remedy = f"set {key}.weights to a file, or bring resources/weights/{backbone.name}-timm.safetensors"
+    file = f"resources/weights/{backbone.name}-timm.safetensors"
+    fetch = f"ecsnet fetch_weights --name {backbone.name} --source timm --out {file}"
+    remedy = f"set {key}.weights to a file, or bring {file}, which elsewhere `{fetch}` writes"
     why = _unreachable(host) if not constants.HF_HUB_OFFLINE else "HF_HUB_OFFLINE is set"
     if why:
         report.problem("weights", f"{backbone.name}: would come from {host}, but {why}; {remedy}")
     else:
-        report.ok("weights", f"{backbone.name}: will be downloaded from {host}, which answers")
+        report.ok("weights", f"{full_name(backbone.name)}: will be downloaded from {host}, which answers")
 
 
 def _unreachable(host: str) -> str:

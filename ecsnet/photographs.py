@@ -1,5 +1,6 @@
 """Photographs of one's own: of any common format and size, turned as EXIF says, reduced to a longest side."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from .folder import BUILT
 from .pictures import MODES, PictureError, decode, read_content
 
 if "HEIF" in BUILT:
-    import pillow_heif
+    with contextlib.suppress(ImportError):  # installed, but broken: such pictures are refused, others are not
+        import pillow_heif
 
-    pillow_heif.register_heif_opener()
+        pillow_heif.register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *BUILT)
 ORIENTATION = 0x0112

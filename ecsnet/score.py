@@ -84,7 +84,7 @@ def run(
         metrics, confusion, best = _cam_metrics(_total(shape, found), thresholds, settings.cam_threshold)
         images = _at_threshold(shape, found, best)
     else:
-        metrics, confusion = _label_metrics(_total(shape, found), what in WITH_IGNORED)
+        metrics, confusion = label_metrics(_total(shape, found), what in WITH_IGNORED)
         images = np.stack([_dense(shape, one, np.int32) for one in found])
     record = scoring.make_record(what, split, len(masks.ids()), metrics, confusion, names)
     scoring.write_image_counts(out_counts, split, masks.ids(), images)
@@ -208,7 +208,7 @@ def _cam_metrics(
     return metrics, confusions[best], best
 
 
-def _label_metrics(counts: np.ndarray, filtered: bool) -> tuple[dict[str, float], np.ndarray]:
+def label_metrics(counts: np.ndarray, filtered: bool) -> tuple[dict[str, float], np.ndarray]:
     """Metrics over all pixels and over the kept ones, and the confusion matrix over all."""
     confusion, kept = scoring.all_pixels(counts), scoring.kept_pixels(counts)
     metrics = {"miou": scoring.mean_iou(confusion)}

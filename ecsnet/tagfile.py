@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from .voc import folded
 
 SEPARATORS = ",;\t"
-IMAGE = ("image", "images", "picture", "photo", "file", "filename", "file_name", "name", "path")
+IMAGE = ("image", "images", "picture", "photo", "file", "filename", "file_name", "name", "path", "sourcefile")
 """Headers of the first column."""
-LABELS = ("labels", "label", "tags", "tag", "classes", "class", "keywords")
+LABELS = ("labels", "label", "tags", "tag", "classes", "class", "keywords", "subject")
 """Headers of the second one."""
 SHOWN = 3
 """Of lines with the same mistake so many are shown."""

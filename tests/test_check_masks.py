@@ -84,9 +84,16 @@ def test_a_bad_list_is_refused(root):
         run(root, "some")
 
 
-@pytest.mark.parametrize("masks", ["Nothing", "/"])
-def test_a_missing_or_absolute_folder_is_refused(root, masks):
-    with pytest.raises(UserError, match=r"no such folder of true masks under the data root; put .*score\."):
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        ("Nothing", r"no such folder of true masks under the data root; put .*score\."),
+        ("/nothing", r"no such folder of true masks under the data root; put .*score\."),
+        ("/", r"/: true masks are named relative to the data root .*; make a link to them there"),
+    ],
+)
+def test_a_missing_or_absolute_folder_is_refused(root, masks, words):
+    with pytest.raises(UserError, match=words):
         run(root, masks=masks)
 
 

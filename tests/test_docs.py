@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from conftest import REPOSITORY
@@ -16,6 +17,7 @@ from stage_data import make_data
 from test_pack_model import pack
 from voc_folder import write_list, write_picture
 
+from ecsnet.palette import write_mask
 from ecsnet.settings import parse_config
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -25,7 +27,7 @@ KNOWN = {
     *("snakemake --unlock", "snakemake --forceall", "snakemake --lint"),  # of Snakemake's own
     "snakemake --cores 16 --resources gpu=2 --configfile config/coco.yaml",  # tests/test_coco.py
     *("snakemake results/demo/score/cam_refined.json", "snakemake results/small/erase/1-of-2.npz"),
-    "ecsnet predict-folder --overlays",  # an option, not a command
+    *("ecsnet predict-folder --overlays", "ecsnet score-folder"),  # names, not commands
 }
 """What is not to be tried here: what other tests do, and words that are no whole command."""
 
@@ -54,6 +56,9 @@ def place(tmp_path_factory):
     (folder / "config" / "mine.yaml").write_text("run: third\nseed: 3\n")
     voc = folder / "data" / "VOCdevkit" / "VOC2012"
     write_list(voc, "test", "t1\n")
+    write_list(voc, "val", "v1\n")
+    for labels in (folder / "irn_masks", voc / "SegmentationClass"):  # of another method
+        write_mask(labels / "v1.png", np.eye(8, dtype=np.uint8))
     write_picture(voc / "JPEGImages" / "t1.jpg")
     (folder / "photos" / "may").mkdir(parents=True)
     for number in range(8):

@@ -72,6 +72,7 @@ def test_weights_are_downloaded_whole(hub, tmp_path):
     assert {key: tensor.shape for key, tensor in state.items()} == {
         key: tensor.shape for key, tensor in network.state_dict().items()
     }
+    assert "weights: test_resnet.r160_in1k from timm\n" in result.stdout
     assert (state["conv1.0.weight"] == network.state_dict()["conv1.0.weight"]).all()
     assert any(request.startswith("GET") for request in requests)
 

@@ -177,6 +177,13 @@ def test_mistakes_in_the_configuration(place, values, message):
         read_photos(dataset(**values))
 
 
+def test_what_exiftool_writes_is_read(place):
+    """`exiftool -csv -sep ';' -Subject .` within the folder of photographs."""
+    rows = [f'./{name},"{labels}"' for name, labels in TAGS.items()]
+    (place / "tags.csv").write_text("\n".join(["SourceFile,Subject", *rows]))
+    assert {photo.name: photo.labels for photo in read_photos(dataset())}["sub/d.png"] == ("dog",)
+
+
 def test_two_pictures_of_one_id_are_refused(place):
     save(place / "photos" / "a.png", (9, 9))
     with pytest.raises(UserError, match=r"a\.jpg and a\.png would be called the same, a; rename one"):
@@ -319,6 +326,9 @@ def test_masks_need_classes_in_their_order(place):
     with pytest.raises(
         UserError, match=r"'beetle' \(2 pictures\) is none of dataset\.classes; .* in the order of"
     ):
+        config(masks="masks")
+    write_tags(place / "tags.csv", TAGS)  # all of them VOC's, whose values the masks need not have
+    with pytest.raises(UserError, match=r"dataset\.masks: needs .*, write classes: \[cat, dog\]"):
         config(masks="masks")
 
 

@@ -1,10 +1,13 @@
 import csv
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from PIL import Image, features
 from stage_data import CLASSES, RUNTIME, make_data
 from test_pack_model import pack
@@ -258,6 +261,15 @@ def test_heic_of_a_telephone(model, tmp_path):
     (tmp_path / "photos" / "a.HEIC").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"a\.HEIC: is no JPEG .* or HEIF picture"):
         predict(model, tmp_path / "photos", tmp_path / "other")
+
+
+def test_a_broken_library_for_heic_is_no_reason_to_refuse_others(photos, tmp_path):
+    (tmp_path / "pillow_heif.py").write_text("raise ImportError('a library is missing')")
+    code = "import sys; from ecsnet.photographs import *; print(opened_photo(Path(sys.argv[1])).size)"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    command = [sys.executable, "-c", code, photos / "a.jpg"]
+    said = subprocess.run(command, env=environment, text=True, capture_output=True)
+    assert said.stdout == "(60, 80)\n", said.stderr
 
 
 def test_a_run_that_was_stopped_goes_on(model, photos, tmp_path, monkeypatch):

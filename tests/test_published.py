@@ -1,5 +1,7 @@
 import dataclasses
 
+from conftest import REPOSITORY
+
 from ecsnet.published import METHODS, TRAIN, TRAINAUG, VAL, differences
 from ecsnet.settings import Config, Dataset
 
@@ -40,3 +42,11 @@ def test_other_lists_and_masks_of_the_right_size_are_named():
 def test_the_papers_ratio():
     [ours] = [one for one in METHODS if one.method.startswith("ECS-Net")]
     assert round(ours.val / METHODS[-1].val, 3) == 0.853
+
+
+def test_the_document_has_the_table():
+    text = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
+    for method in METHODS:
+        numbers = (method.cam, method.labels, method.val, method.test)
+        values = ["–" if number is None else f"{number:.1f}" for number in numbers]
+        assert f"\n| {method.method} | {method.network} | {' | '.join(values)} |\n" in text
