@@ -48,7 +48,7 @@ def differences(config: Config, train: int, scored: dict[str, int]) -> list[str]
         found.append("it is not of PASCAL VOC's classes and pictures")
     if train != TRAINAUG:
         found.append(f"it learned from {train} images, not from the {TRAINAUG} of trainaug")
-    elif Path(config.dataset.train_list).stem != "trainaug":
+    elif Path(config.dataset.train_list).stem not in ("trainaug", "train_aug"):
         found.append(f"it learned from as many images as trainaug has, but of {config.dataset.train_list}")
     for wanted in (TRAIN, VAL):
         whats = [what for what in scored if (what in ("val", "supervised")) == (wanted == VAL)]

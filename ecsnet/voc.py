@@ -19,6 +19,11 @@ from .settings import Dataset
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 PATH_IN_LIST = re.compile(r"/?JPEGImages/([^/\\]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
+TRAINAUG = (
+    "`snakemake download --cores 1`, with the run's --configfile, makes trainaug of VOC's archive and SBD's; "
+    "without them, give the path of train_aug.txt of DeepLab, IRN or SEAM, which is the same"
+)
+"""What makes the list that most are asked for and VOC does not have."""
 FLAGS = ("1", "-1", "0")
 """Second column of a list in ImageSets/Main: present, absent, present but difficult."""
 MAX_ID_BYTES = 200
@@ -104,7 +109,7 @@ def scan_list(root: Path, name: str, problems: list[Problem]) -> list[str]:
 def _list_remedy(root: Path, name: str) -> str:
     known = sorted(path.stem for path in (root / "ImageSets" / "Segmentation").glob("*.txt"))
     names = f" ({', '.join(known)})" if known else ""
-    made = "; `snakemake download --cores 1` makes trainaug of VOC 2012 and SBD" if name == "trainaug" else ""
+    made = f"; {TRAINAUG}" if name == "trainaug" else ""
     return f"give the name of a list in ImageSets/Segmentation{names} or the path of a .txt file{made}"
 
 

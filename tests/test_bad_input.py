@@ -396,7 +396,7 @@ BAD_LIST_FILES = {
     "missing trainaug": (
         "trainaug",
         "no such list",
-        LIST + ".*; `snakemake download --cores 1` makes trainaug",
+        LIST + ".*; `snakemake download --cores 1`, with .*, makes trainaug",
     ),
     "missing path": ("nowhere/mine.txt", "no such list", LIST),
     "a folder": ("./voc", "is no file, but a folder or a device; a list is wanted here", LIST),

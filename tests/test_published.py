@@ -12,6 +12,11 @@ def test_the_protocol_itself_may_be_compared():
     assert differences(Config(), TRAINAUG, SCORED) == []
 
 
+def test_lists_that_others_made_of_trainaug_count_as_it():
+    config = dataclasses.replace(Config(), dataset=Dataset(train_list="lists/train_aug.txt"))
+    assert differences(config, TRAINAUG, SCORED) == []
+
+
 def test_every_difference_is_named():
     assert differences(Config(), 321, SCORED) == [
         "it learned from 321 images, not from the 10582 of trainaug"
