@@ -104,6 +104,10 @@ def _read(
         )
         problems.append(Problem("dataset.root", f"there is no folder {root}", remedy))
         return []
+    meant = None if os.path.isdir(root / "JPEGImages") else _near_root(root)
+    if meant:
+        problems.append(Problem("dataset.root", f"{root} has no JPEGImages", f"did you mean {meant}?"))
+        return []
     ids = scan_list(root, name, problems)
     files = _choose_files(root, list_path(root, name), ids, problems)
     pictures = _decode_all(root, files, threads, problems)
@@ -113,6 +117,13 @@ def _read(
         for image_id in ids
         if image_id in pictures
     ]
+
+
+def _near_root(root: Path) -> Path | None:
+    """A folder above or below that has pictures as VOC's, where the root has none."""
+    patterns = ("*/JPEGImages", "*/*/JPEGImages")
+    below = [found.parent for pattern in patterns for found in sorted(root.glob(pattern))]
+    return next((place for place in (*below, root.parent) if os.path.isdir(place / "JPEGImages")), None)
 
 
 def _choose_files(root: Path, where: Path, ids: list[str], problems: list[Problem]) -> dict[str, str]:

@@ -62,6 +62,13 @@ def read_problems(out: Path, split: str) -> pd.DataFrame:
     return table
 
 
+@pytest.mark.parametrize("name", ["", "voc/JPEGImages", "voc/ImageSets"])
+def test_a_root_that_lies_near_is_named(data, out, tmp_path, name):
+    meant = Path(data.root)
+    [shown] = refused(replace(data, root=str(tmp_path / name)), out)
+    assert shown == f"dataset.root: {tmp_path / name} has no JPEGImages; did you mean {meant}?"
+
+
 def test_the_tables_of_a_good_data_set(data, out, capsys):
     run(data, out)
     digest = fingerprint((Path(data.root) / "JPEGImages/a2.jpg").read_bytes())
