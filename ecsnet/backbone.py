@@ -118,6 +118,12 @@ def load_imagenet(network: nn.Module, path: Path, name: str) -> None:
     Raises:
         UserError: the file is missing, damaged, or of another network.
     """
+    state = imagenet_weights(network, path, name)
+    network.load_state_dict({key: tensor.float() for key, tensor in state.items()}, strict=False)
+
+
+def imagenet_weights(network: nn.Module, path: Path, name: str) -> dict[str, Tensor]:
+    """What the network, which may be without memory, takes of the weights of `path`; see `load_imagenet`."""
     state = read_weights(path)
     wanted = network.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -140,7 +146,7 @@ def load_imagenet(network: nn.Module, path: Path, name: str) -> None:
                 f"{path}: not the weights of {name}: {key} has the shape {tuple(state[key].shape)}, "
                 f"the network's is {tuple(tensor.shape)}; give the weights of {name}"
             )
-    network.load_state_dict({key: state[key].float() for key in wanted if key in state}, strict=False)
+    return {key: state[key] for key in wanted if key in state}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

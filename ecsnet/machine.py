@@ -15,7 +15,7 @@ import timm
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
-from .backbone import Features, full_name
+from .backbone import Features, full_name, imagenet_weights
 from .cards import FULL, any_free, known_as, list_cards
 from .device import half_type, own_cards
 from .errors import UserError
@@ -50,11 +50,13 @@ def report_weights(config: Config, report: Report) -> None:
 def _report_weights(key: str, backbone: Backbone, report: Report) -> None:
     try:
         with torch.device("meta"):  # shapes alone: no memory, no time
-            Features(backbone)
+            network = Features(backbone)
+        path = weights_file(backbone)
+        if path and path.is_file():
+            imagenet_weights(network.body, path, backbone.name)
     except UserError as error:
         report.problem("weights", f"{key}: {error}")
         return
-    path = weights_file(backbone)
     if path is None:
         report.note("weights", f"{backbone.name} begins with random ones ({key}.weights: none)")
     elif path.is_file():

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from coco_folder import DATASET, make_coco, write_picture
 from conftest import REPOSITORY
 from PIL import Image
+from safetensors.torch import save_file
 from voc_folder import CLASSES, make_voc, run_prepare, write_list
 
 from ecsnet import check, estimate, machine, speeds, stand_ins, survey, trial
@@ -208,6 +210,19 @@ def test_weights_that_are_missing_or_out_of_reach(answer, monkeypatch):
     )
     config = changed("train_cam", backbone={"name": "resnet81", "weights": "timm"})
     assert any("backbone 'resnet81'" in line for line in starting(answer(config)[1], "problem"))
+
+
+def test_weights_of_another_network_are_told_before_the_run(answer, folder):
+    config = changed("train_cam", backbone={"name": "resnet18", "weights": "own.safetensors"})
+    network = timm.create_model("resnet18")
+    save_file(network.state_dict(), folder / "own.safetensors")
+    code, lines = answer(config)
+    assert code == 0
+    assert any("resnet18: own.safetensors is there" in line for line in starting(lines, "ok"))
+    save_file(timm.create_model("test_resnet").state_dict(), folder / "own.safetensors")
+    assert "own.safetensors: not the weights of resnet18" in starting(answer(config)[1], "problem")[0]
+    torch.save(network.state_dict(), folder / "own.safetensors")
+    assert "own.safetensors: not a readable safetensors" in starting(answer(config)[1], "problem")[0]
 
 
 def test_a_generated_data_set(answer):
