@@ -46,8 +46,11 @@ def read_ahead(
         return shared_shape(*own, stride) if on_card else own
 
     def read(batch: list[ImageRecord]) -> tuple[list[ImageRecord], Tensor]:
-        pixels = stacked([resized(read_image(root / record.image), *shape(record)) for record in batch])
-        return batch, pixels.pin_memory() if on_card else pixels
+        pictures = [read_image(root / record.image) for record in batch]
+        if not on_card:
+            return batch, stacked(pictures)
+        fitted = [resized(one, *shape(record)) for one, record in zip(pictures, batch, strict=True)]
+        return batch, stacked(fitted).pin_memory()
 
     calls = ((read, batch) for batch in batches_of_equal_shape(records, size, shape))
     for batch, pixels in in_order(calls, threads):
@@ -59,7 +62,8 @@ def shared_shape(height: int, width: int, stride: int) -> tuple[int, int]:
     """The nearest height and width that fit a network's stride, which pictures of nearly one size share.
 
     Photographs have so many sizes that else a card would get most of VOC's in batches of one or two, and wait
-    for the host. No side changes by more than half a stride, and a network is shown the same size at scale 1.
+    for the host. No side changes by more than half a stride, but for one that is shorter than that, and at
+    scale 1 a network is shown that size anyway.
     """
     return aligned_side(height, stride), aligned_side(width, stride)
 

@@ -13,7 +13,7 @@ from .backbone import Features
 from .copies import HostCopy, to_device, to_host
 from .device import choose_device, inference_batch
 from .folding import load_folded
-from .grids import resize_labels
+from .grids import on_one_grid, resize_labels
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule
 from .networks import Classifier
 from .palette import IGNORE
@@ -99,7 +99,7 @@ def refined_scores(
         for part in (evidence(cam, erased_cam if settings.erased else None), cam)
     ]
     counts = [2 * len(one.classes) for one in used]
-    of_images = to_device(torch.from_numpy(np.concatenate(maps)), pictures.device).split(counts)
+    of_images = to_device(torch.from_numpy(np.concatenate(on_one_grid(maps))), pictures.device).split(counts)
     power = settings.background_power
     both = [
         torch.cat([with_background(part, power) for part in one.chunk(2)])

@@ -3,6 +3,7 @@
 Imports nothing heavy: the Snakefile reads the file before any job starts, because it names the classes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -142,11 +143,24 @@ def classes_of(photos: Iterable[Photo], dataset: Dataset) -> tuple[str, ...]:
 def _refuse_unordered_classes(photos: Iterable[Photo], dataset: Dataset) -> None:
     """VOC's classes, the default, must not be taken for those of masks that were drawn for other tags."""
     labels = sorted({label for photo in photos for label in photo.labels})
-    if dataset.masks and dataset.classes == tuple(VOC_CLASSES) and set(labels) != set(VOC_CLASSES):
+    unsaid = dataset.masks and dataset.classes == tuple(VOC_CLASSES) and set(labels) != set(VOC_CLASSES)
+    if unsaid and not _any_value_above(len(labels), photos, dataset):
         raise UserError(
             "dataset.masks: needs dataset.classes, as only you know what their values 1, 2, … stand for; "
             f"if these are in the order of the alphabet, write classes: [{', '.join(labels)}]"
         )
+
+
+def _any_value_above(most: int, photos: Iterable[Photo], dataset: Dataset) -> bool:
+    """Whether a mask has a class's number above `most`: then they may well be VOC's own numbers."""
+    from .palette import read_mask  # nobody else here needs numpy
+
+    for photo in photos:
+        with contextlib.suppress(UserError):  # told when the masks are checked
+            mask = read_mask(Path(str(dataset.masks), photo.mask)) if photo.mask else None
+            if mask is not None and ((mask > most) & (mask < 255)).any():
+                return True
+    return False
 
 
 def _refuse_empty(parts: dict[str, list[str]], dataset: Dataset) -> None:

@@ -19,21 +19,24 @@ def font_file(text: str) -> Path:
 
     Where no installed one has all, matplotlib's own, which draws boxes for what it has not.
     """
-    signs = {ord(sign) for sign in text if sign.isprintable() and not sign.isspace()}
-    for path in (OWN, *_installed()):
-        if signs <= _signs(path):
-            return path
-    return OWN
+    signs = _signs_of(text)
+    return next((path for path in (OWN, *_installed()) if signs <= _signs(path)), OWN)
 
 
 def families(text: str) -> list[str]:
     """Names of fonts for matplotlib's `font.family` that together have each sign of a text, if any do."""
-    names = [_family(OWN)]
-    found = font_file(text)
-    if found != OWN:
-        font_manager.fontManager.addfont(found)
-        names.append(_family(found))
+    names, missing = [_family(OWN)], _signs_of(text) - _signs(OWN)
+    for path in _installed() if missing else ():
+        if missing & _signs(path):
+            missing -= _signs(path)
+            font_manager.fontManager.addfont(path)
+            names.append(_family(path))
     return names
+
+
+def _signs_of(text: str) -> set[int]:
+    """Code points of what is to be seen of a text."""
+    return {ord(sign) for sign in text if sign.isprintable() and not sign.isspace()}
 
 
 @cache
@@ -47,12 +50,13 @@ def _installed() -> tuple[Path, ...]:
     return tuple(sorted(paths, key=rank))
 
 
-def _signs(path: Path) -> set[int]:
+@cache
+def _signs(path: Path) -> frozenset[int]:
     """Code points that a font has; none where it cannot be read."""
     try:
-        return set(FT2Font(str(path)).get_charmap())
+        return frozenset(FT2Font(str(path)).get_charmap())
     except (RuntimeError, OSError):
-        return set()
+        return frozenset()
 
 
 def _family(path: Path) -> str:

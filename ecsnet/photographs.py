@@ -10,13 +10,13 @@ from .errors import UserError
 from .folder import BUILT
 from .pictures import MODES, PictureError, decode, read_content
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *(name for name in BUILT if name != "HEIF"))
 if "HEIF" in BUILT:
     with contextlib.suppress(ImportError):  # installed, but broken: such pictures are refused, others are not
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *BUILT)
+        FORMATS = (*FORMATS, "HEIF")
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import scoring
 from .errors import UserError, raise_problems
-from .palette import read_mask
+from .palette import IGNORE, read_mask
 from .score import label_metrics
 from .scoring import ScoreRecord
 from .settings import VOC_CLASSES
@@ -36,11 +36,14 @@ def run(
     for option, folder in (("labels", labels), ("--truth", truth)):
         if not folder.is_dir():
             raise UserError(f"{option}: there is no folder {folder}")
+    for option, file in (("--list", ids), ("--classes", classes)):
+        if file and not file.is_file():
+            raise UserError(f"{option}: there is no file {file}")
     names = read_classes(classes) if classes else list(VOC_CLASSES)
     if ids:  # as a path, however the file is called
         wanted = read_list(Path(), str(ids.absolute()))
     else:
-        wanted = sorted(path.stem for path in truth.glob("*.png"))
+        wanted = sorted(path.stem for path in truth.glob("[!.]*.png"))
     if not wanted:
         raise UserError(f"--truth: there is no mask <id>.png in {truth}")
     with ThreadPoolExecutor(threads) as pool:
@@ -61,10 +64,26 @@ def run(
 def _count(labels: Path, truth: Path, classes: int, image_id: str) -> np.ndarray | str:
     """Counts of one image, or what is wrong with it."""
     try:
-        first, second = (read_mask(folder / f"{image_id}.png") for folder in (truth, labels))
-        return scoring.count_pixels(first, second, classes)
+        masks = {folder: read_mask(folder / f"{image_id}.png") for folder in (truth, labels)}
     except UserError as error:
         return f"image {image_id}: {error}"
+    problem = _misfit(masks[truth], masks[labels], classes)
+    if problem:
+        return f"image {image_id}: {problem}"
+    return scoring.count_pixels(masks[truth], masks[labels], classes)
+
+
+def _misfit(truth: np.ndarray, label: np.ndarray, classes: int) -> str:
+    """What is wrong with a pair of a true mask and a label; empty if nothing is."""
+    for kind, mask in (("true mask", truth), ("label", label)):
+        unknown = mask[(mask > classes) & (mask != IGNORE)]
+        if unknown.size:
+            remedy = "name them with --classes, in the order of the values"
+            return f"the {kind} has the value {unknown[0]}, but there are {classes} classes; {remedy}"
+    if truth.shape != label.shape:
+        sizes = [f"{mask.shape[1]}×{mask.shape[0]}" for mask in (label, truth)]
+        return f"the label is {sizes[0]} pixels, its true mask {sizes[1]}; make labels of the pictures' sizes"
+    return ""
 
 
 def _text(record: ScoreRecord) -> str:

@@ -21,7 +21,7 @@ PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")
 PATH_IN_LIST = re.compile(r"/?JPEGImages/([^/\\]+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 TRAINAUG = (
     "`snakemake download --cores 1`, with the run's --configfile, makes trainaug of VOC's archive and SBD's; "
-    "without them, give the path of train_aug.txt of DeepLab, IRN or SEAM, which is the same"
+    "without them, give the path of train_aug.txt of DeepLab, PSA or SEAM, which is the same"
 )
 """What makes the list that most are asked for and VOC does not have."""
 FLAGS = ("1", "-1", "0")
@@ -68,7 +68,7 @@ def read_list(root: Path, name: str) -> list[str]:
 
     One id a line. Blank lines, a byte order mark and Windows line ends are fine, and so is a
     second column of 1, -1 or 0 as in ImageSets/Main, which is ignored: the list names images.
-    So are lines /JPEGImages/<id>.jpg /<folder>/<id>.png, as in DeepLab's and IRN's train_aug.txt; which masks
+    So are lines /JPEGImages/<id>.jpg /<folder>/<id>.png, as in DeepLab's and PSA's train_aug.txt; which masks
     count is said by the settings.
 
     Raises:
@@ -124,7 +124,7 @@ def rows(text: str) -> Iterator[tuple[int, str, list[str]]]:
 
 
 def _plain(columns: list[str]) -> list[str]:
-    """The id alone, of the paths of a picture and its mask that DeepLab's and IRN's lists have on a line."""
+    """The id alone, of the paths of a picture and its mask that DeepLab's and PSA's lists have on a line."""
     picture = PATH_IN_LIST.fullmatch(columns[0])
     if picture and (len(columns) == 1 or (len(columns) == 2 and columns[1].endswith(f"/{picture[1]}.png"))):
         return [picture[1]]

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from pretended_card import CARD, pretended_card
 from safetensors import safe_open
 from safetensors.torch import load_file
 from stage_data import CLASSES, REFINE, make_data
 from test_pack_model import pack
 from test_training import Killed, job, killed_at, write_pictures
+from voc_folder import run_prepare
 
 from ecsnet import (
     ecs_labels,
@@ -38,6 +40,7 @@ from ecsnet.palette import read_mask
 from ecsnet.report import Report
 from ecsnet.settings import (
     Backbone,
+    Dataset,
     EcsLabels,
     Erase,
     Evidence,
@@ -47,6 +50,7 @@ from ecsnet.settings import (
     TrainCam,
     TrainEcs,
     TrainSegmenter,
+    Walk,
 )
 from ecsnet.store import Shard, ShardReader
 from ecsnet.survey import Pictures
@@ -223,6 +227,66 @@ def test_no_picture_is_waited_for(data, on_cpu, tmp_path, module):
             )  # fmt: skip
         counts.append(card.waits)
     assert counts[1] - counts[0] == {}
+
+
+def test_the_next_batch_is_under_way_when_the_host_looks_at_one(data, on_cpu, tmp_path, monkeypatch):
+    order = []
+    for name, function in (("begin", predict.begin), ("finish", predict.finish)):
+
+        def noted(*values, name=name, function=function):
+            order.append(name)
+            return function(*values)
+
+        monkeypatch.setattr(predict, name, noted)
+    own = stage("predict", data, on_cpu, tmp_path / "out.npz")
+    common = {**own, "images": data / "train.csv", "root": data, "shard": Shard(1, 1), "threads": 1}
+    chosen = common.pop("settings")
+    with pretended_card():
+        predict.run(chosen, runtime=HALF, **common)
+    assert order == ["begin", "begin", "finish", "finish"]
+    order.clear()
+    predict.run(chosen, runtime=CPU, **common)
+    assert order == ["begin", "finish"] * 2
+
+
+@pytest.fixture
+def nearly_alike(tmp_path):
+    """Pictures of two sizes that are one on a card."""
+    make_data(tmp_path, 97, 65)
+    for number, path in enumerate(sorted((tmp_path / "JPEGImages").glob("*.jpg"))):
+        with Image.open(path) as picture:
+            picture.resize((97 - 4 * (number % 2), 65 - 4 * (number % 2))).save(path)
+    run_prepare(Dataset(root=str(tmp_path), train_list="train", val_list="val", classes=CLASSES), tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_card_goes_on_with_what_a_cpu_began(nearly_alike, steps):
+    """Maps in the grids of the pictures' own sizes."""
+    data, one = nearly_alike, (1.0,)
+    common = {"images": data / "train.csv", "root": data, "shard": Shard(1, 1), "threads": 1}
+    net, maps = data / "classifier", data / "erase.npz"
+    erase.run(Erase(scales=one), weights=net, out=maps, runtime=CPU, **common)
+    assert len({ShardReader([maps]).get(name, "region").shape for name in ShardReader([maps]).ids()}) == 2
+    chosen = Evidence(refine=REFINE, norm_power=float(steps), walk=Walk(steps=steps))
+    chosen_too = EcsLabels(scales=one, refine=REFINE, predict="both")
+    for place, runtime in (("cpu", CPU), ("card", dataclasses.replace(EXACT, inference_batch=4))):
+        seen, out = data / "evidence_cpu.npz", data / f"ecs_labels_{place}.npz"
+        with pretended_card():
+            evidence.run(
+                chosen, classes=data / "classes.txt", weights=net, maps=maps, runtime=runtime,
+                out=data / f"evidence_{place}.npz", **common,
+            )  # fmt: skip
+            ecs_labels.run(
+                chosen_too, weights=data / "ecsnet", evidence=seen, regions=maps, runtime=runtime, out=out,
+                **common,
+            )  # fmt: skip
+    for name in ("evidence", "ecs_labels"):
+        own, shared = (ShardReader([data / f"{name}_{place}.npz"]) for place in ("cpu", "card"))
+        assert sorted(own.ids()) == sorted(shared.ids())
+        for image_id in own.ids():
+            scores = shared.get(image_id, "scores").astype(np.float32)
+            assert np.abs(resize_maps(own.get(image_id, "scores"), *scores.shape[1:]) - scores).mean() < 0.1
 
 
 def test_a_training_waits_for_its_history_alone(folder, monkeypatch):

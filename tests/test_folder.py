@@ -14,7 +14,7 @@ from ecsnet import import_folder, import_masks, photographs
 from ecsnet.errors import UserError
 from ecsnet.folder import ENDINGS, Photo, laid_out, photo_id, read_photos, resolved, split, with_masks
 from ecsnet.palette import read_mask, write_mask
-from ecsnet.settings import Dataset, parse_config
+from ecsnet.settings import VOC_CLASSES, Dataset, parse_config
 from ecsnet.voc import read_list, read_tags
 
 TAGS = {"a.jpg": "cat", "b c.JPG": "cat; dog", "sub/d.png": "dog;dog", "e.webp": "cat;dog", "f.jpg": ""}
@@ -330,6 +330,8 @@ def test_masks_need_classes_in_their_order(place):
     write_tags(place / "tags.csv", TAGS)  # all of them VOC's, whose values the masks need not have
     with pytest.raises(UserError, match=r"dataset\.masks: needs .*, write classes: \[cat, dog\]"):
         config(masks="masks")
+    write_mask(place / "masks" / "a.png", np.full((30, 40), 8, np.uint8))  # VOC's own number of cat
+    assert config(masks="masks").dataset.classes == tuple(VOC_CLASSES)
 
 
 def test_the_users_folder(place, monkeypatch):

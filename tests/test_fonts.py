@@ -32,6 +32,7 @@ def test_a_font_that_has_all_signs_is_chosen(installed):
     assert fonts.font_file("\U000f0000") == fonts.OWN  # nobody has it
     assert fonts.families("cat") == ["DejaVu Sans"]
     assert fonts.families(ONLY_STIX) == ["DejaVu Sans", "STIXGeneral"]
+    assert fonts.families(f"{ONLY_STIX} \u0642") == ["DejaVu Sans", "STIXGeneral"]  # the letter is DejaVu's
 
 
 def test_figures_have_the_sign(installed, recwarn):

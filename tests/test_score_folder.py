@@ -74,7 +74,7 @@ def test_a_list_says_what_is_scored(place, capsys):
     [
         ({"truth": "nowhere"}, "--truth: there is no folder nowhere"),
         ({"truth": "run"}, "there is no mask <id>.png in run"),
-        ({"classes": "nothing.txt"}, "nothing.txt"),
+        ({"classes": "nothing.txt"}, "--classes: there is no file nothing.txt"),
     ],
 )
 def test_mistakes_are_told(place, capsys, options, words):
@@ -90,8 +90,8 @@ def test_a_label_that_does_not_fit_is_named_and_so_are_all(place, capsys):
     (place / "theirs" / "t3.png").unlink()
     status, text = told(capsys)
     assert status == 1
-    assert "image t1: the label is 9×9 pixels, its true mask 5×3" in text
-    assert "image t2: the label has the value 200" in text
+    assert "image t1: the label is 9×9 pixels, its true mask 5×3; make labels of the pictures' sizes" in text
+    assert "image t2: the label has the value 200, but there are 3 classes; name them with --classes" in text
     assert "image t3: theirs/t3.png: no such mask" in text
 
 
