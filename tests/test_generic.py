@@ -90,7 +90,7 @@ def queue(tmp_path):
 
 
 def test_a_run_is_submitted_stopped_and_taken_up(queue):
-    config = {**CONFIG, "train_cam": {**CONFIG["train_cam"], "epochs": 20},
+    config = {**CONFIG, "train_cam": {**CONFIG["train_cam"], "epochs": 50},
               "runtime": {"device": "cpu", "checkpoint_seconds": 0.2}}  # fmt: skip
     head = queue.start(config, WEIGHTS)
     state = queue.folder / WEIGHTS.replace(".safetensors", ".resume.safetensors")
