@@ -11,7 +11,12 @@ class UserError(ValueError):
 
     The command line prints the text without a traceback and exits with 1. Every other exception
     is a mistake of ours and keeps its traceback.
+
+    Attributes:
+        problems: where it lists several, a line for each, of which the text may show the first alone.
     """
+
+    problems: tuple[str, ...] = ()
 
 
 def raise_problems(problems: Sequence[str], headline: str, limit: int = 50) -> None:
@@ -21,7 +26,9 @@ def raise_problems(problems: Sequence[str], headline: str, limit: int = 50) -> N
     shown = [f"  - {problem}" for problem in problems[:limit]]
     if len(problems) > limit:
         shown.append(f"  … and {len(problems) - limit} more")
-    raise UserError("\n".join([headline, *shown]))
+    error = UserError("\n".join([headline, *shown]))
+    error.problems = tuple(problems)
+    raise error
 
 
 @contextlib.contextmanager

@@ -52,7 +52,8 @@ class Report:
 def told(error: Exception) -> tuple[list[str], str]:
     """The lines of an error that lists problems, without its headline, and that; else its text."""
     head, *lines = str(error).splitlines()
-    return [line.strip().removeprefix("- ") for line in lines] or [head], head
+    problems = list(getattr(error, "problems", ())) or [line.strip().removeprefix("- ") for line in lines]
+    return problems or [head], head.removesuffix(":")
 
 
 def size(count: float) -> str:
