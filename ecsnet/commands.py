@@ -68,7 +68,10 @@ def run_command(parsed: argparse.Namespace) -> int:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """What snakemake is given to run."""
     parser.add_argument(
-        "targets", nargs="*", metavar="target", help="rule or file, as for snakemake (default: all)"
+        "targets",
+        nargs="*",
+        metavar="target",
+        help="rule or file, as for snakemake (default: all); what ends in .yaml is a configuration",
     )
     parser.add_argument(
         "--configfile",
