@@ -8,11 +8,12 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .errors import UserError
 from .settings import Backbone
+from .store import atomic_path
 
 
 class Features(nn.Module):
@@ -160,6 +161,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: not a readable safetensors file ({error}); delete it to have it made again, or "
             "convert your weights with safetensors.torch.save_file"
         ) from None
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors of the host as a safetensors file, whole or not at all.
+
+    Not by `save_file`: killed in the middle, it leaves a file beside it whose name is nobody's.
+    """
+    content = save(tensors, metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def fetch_weights(name: str, source: str) -> dict[str, Tensor]:

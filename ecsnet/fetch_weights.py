@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from safetensors.torch import save_file
-
-from .backbone import fetch_weights, full_name
-from .store import atomic_path, for_others_too
+from .backbone import fetch_weights, full_name, write_weights
 
 
 def run(settings: None, *, name: str, source: str, out: Path) -> None:
@@ -13,6 +10,4 @@ def run(settings: None, *, name: str, source: str, out: Path) -> None:
     state = {key: tensor.contiguous() for key, tensor in fetch_weights(name, source).items()}
     which = full_name(name) if source == "timm" else name
     print(f"weights: {which} from {source}", flush=True)
-    with atomic_path(out) as temporary:
-        save_file(state, temporary, {"ecsnet": f"{which} from {source}"})
-        for_others_too(temporary)
+    write_weights(out, state, {"ecsnet": f"{which} from {source}"})

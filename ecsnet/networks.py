@@ -10,14 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from .backbone import Features, load_imagenet
+from .backbone import Features, load_imagenet, write_weights
 from .errors import UserError
 from .settings import Backbone, Training, parse
-from .store import atomic_path, for_others_too
 
 
 class Classifier(nn.Module):
@@ -110,9 +108,7 @@ def save_network(
     # one entry: safetensors writes several in an order that changes from one write to the next
     metadata = {"ecsnet": json.dumps(about, sort_keys=True)}
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
-        for_others_too(temporary)
+    write_weights(path, state, metadata)
 
 
 def _without_paths(settings: Any) -> dict[str, Any] | None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from . import parallel
+from .backbone import write_weights
 from .digest import code_digest
 from .late import look_anew
-from .store import atomic_path, file_fingerprint, fingerprint, for_others_too
+from .store import file_fingerprint, fingerprint
 
 if TYPE_CHECKING:
     from .training import Job, Learner
@@ -104,10 +104,8 @@ class ResumeFile:
             "scaler": json.dumps(learner.scaler.state_dict()),
         }
         if parallel.rank() == 0:
-            whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            with atomic_path(self.path) as temporary:
-                save_file(whole, temporary, metadata)
-                for_others_too(temporary)
+            whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            write_weights(self.path, whole, metadata)
         parallel.wait()
         self._last = time.monotonic()
         return True

@@ -19,8 +19,6 @@ from .errors import UserError
 
 _temporaries: set[Path] = set()  # of this process, not yet renamed
 os.register_at_fork(after_in_child=_temporaries.clear)  # the parent's are not the child's to remove
-_UMASK = os.umask(0o077)  # it can only be read by setting it
-os.umask(_UMASK)
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"  # process ids count on one machine alone
 
 
@@ -44,12 +42,6 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
         _temporaries.discard(temporary)
-
-
-def for_others_too(path: Path) -> None:
-    """Give a file the permissions that any new one gets: safetensors writes for its owner alone."""
-    with contextlib.suppress(OSError):  # a file system without permissions
-        path.chmod(0o666 & ~_UMASK)
 
 
 def remove_temporaries() -> None:

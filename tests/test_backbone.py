@@ -1,4 +1,6 @@
 import json
+import os
+import re
 
 import pytest
 import timm
@@ -6,7 +8,14 @@ import torch
 from conftest import RESNET50, SUBSET
 from safetensors.torch import save_file
 
-from ecsnet.backbone import Features, fetch_weights, load_imagenet, move_stride_to_1x1
+from ecsnet.backbone import (
+    Features,
+    fetch_weights,
+    load_imagenet,
+    move_stride_to_1x1,
+    read_weights,
+    write_weights,
+)
 from ecsnet.errors import UserError
 from ecsnet.pictures import read_image
 from ecsnet.settings import Backbone
@@ -172,3 +181,13 @@ def test_a_real_resnet50_names_photographs_with_stride_in_1x1_and_worse_without(
     print(json.dumps({str(key): value for key, value in shares.items()}))
     assert shares[True] >= 0.8
     assert shares[True] - shares[False] >= 0.05
+
+
+def test_a_killed_write_leaves_no_file_but_one_of_ours(tmp_path, monkeypatch):
+    seen = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: seen.extend(os.listdir(tmp_path)) or replace(*paths))
+    write_weights(tmp_path / "w", {"a": torch.ones(3)}, {"of": "a test"})
+    assert [re.sub(r"\w{8}-\d+", "", name) for name in seen] == [".w..tmp"]  # remove_leftovers knows these
+    assert os.listdir(tmp_path) == ["w"]
+    assert read_weights(tmp_path / "w")["a"].tolist() == [1, 1, 1]
