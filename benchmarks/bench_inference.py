@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from ecsnet import ecs_labels, erase, predict
+from ecsnet import ecs_labels, erase, predict, scoring
 from ecsnet.ahead import read_ahead, resized, shared_shape, stacked
 from ecsnet.device import autocast, half_type
 from ecsnet.folding import load_folded
@@ -35,7 +35,7 @@ from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
 from ecsnet.pictures import read_image
 from ecsnet.settings import Views as ViewSettings
 from ecsnet.store import ShardReader, ShardWriter
-from ecsnet.tables import ImageRecord
+from ecsnet.tables import ImageRecord, LabelTable
 from ecsnet.views import aligned_side
 
 BATCHES = {"cpu": (1, 2, 4), "cuda": (8, 16, 32, 64)}
@@ -323,10 +323,11 @@ def precision(run: Finished) -> list[Row]:
 def shapes(run: Finished) -> list[Row]:
     """How many labels are the same when pictures come in shared shapes, as on a card, and in their own.
 
-    In float32, so that nothing else differs.
+    In float32, so that nothing else differs. And the mIoU of both, over the same images.
     """
     weights = run.results / "train_segmenter" / "weights.safetensors"
     network, same = load_folded(weights, DeepLab, run.device), []
+    masks, counts = LabelTable(run.results / "check_masks" / "val.csv", run.root), []
     with torch.inference_mode():
         for record in run.records("val"):
             own = read_image(run.root / record.image)
@@ -336,10 +337,14 @@ def shapes(run: Finished) -> list[Row]:
                 for picture in (own, resized(own, *shape))
             ]
             same.append((labels[0] == labels[1]).mean())
+            truth = masks.get(record.id)
+            counts.append([scoring.count_pixels(truth, label, len(run.names)) for label in labels])
+    own, shared = (scoring.mean_iou(scoring.all_pixels(one)) for one in np.sum(counts, axis=0))
     return [
         {
             "stage": "predict", "images": len(same), "same labels": f"{100 * np.mean(same):.2f} %",
-            "in the worst image": f"{100 * min(same):.2f} %",
+            "in the worst image": f"{100 * min(same):.2f} %", "mIoU, own shapes": f"{own:.2f}",
+            "shared shapes": f"{shared:.2f}",
         }
     ]  # fmt: skip
 
