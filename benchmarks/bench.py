@@ -35,7 +35,6 @@ def parts(
         "ceiling": lambda: bench_inference.ceilings(run),
         "inference": lambda: bench_inference.measure(run),
         "precision": lambda: bench_inference.precision(run),
-        "shapes": lambda: bench_inference.shapes(run),
         "training": lambda: bench_training.measure(run),
         "refinement": lambda: bench_arrays.refinement(run),
         "decoding": lambda: bench_arrays.stages(run),

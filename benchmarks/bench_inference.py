@@ -26,16 +26,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from ecsnet import ecs_labels, erase, predict, scoring
-from ecsnet.ahead import read_ahead, resized, shared_shape, stacked
+from ecsnet import ecs_labels, erase, predict
+from ecsnet.ahead import read_ahead
 from ecsnet.device import autocast, half_type
 from ecsnet.folding import load_folded
-from ecsnet.grids import argmax_labels
 from ecsnet.networks import Classifier, DeepLab, EcsNet, load_network
-from ecsnet.pictures import read_image
 from ecsnet.settings import Views as ViewSettings
 from ecsnet.store import ShardReader, ShardWriter
-from ecsnet.tables import ImageRecord, LabelTable
+from ecsnet.tables import ImageRecord
 from ecsnet.views import aligned_side
 
 BATCHES = {"cpu": (1, 2, 4), "cuda": (8, 16, 32, 64)}
@@ -222,10 +220,7 @@ def limit(run: Finished, subject: Subject, forward: Forward, batches: Sequence[i
     """Seconds of a stage's forward passes on ready tensors, each size of view in its fastest batches."""
     views: Counter[tuple[int, int]] = Counter()
     for record in subject.records:
-        shape = record.height, record.width
-        if run.device.type == "cuda":  # as the stages see it
-            shape = shared_shape(*shape, subject.stride)
-        for size in sizes(subject, *shape):
+        for size in sizes(subject, record.height, record.width):
             views[size] += subject.passes
     with torch.inference_mode(), autocast(run.device, run.runtime):
         return sum(
@@ -309,7 +304,7 @@ def precision(run: Finished) -> list[Row]:
     network, same = load_folded(weights, DeepLab, run.device), []
     half = torch.bfloat16 if run.device.type == "cpu" else half_type()
     with torch.inference_mode():
-        for _, pictures in read_ahead(run.root, run.records("val"), 1, network.features.stride, run.device):
+        for _, pictures in read_ahead(run.root, run.records("val"), 1, run.device):
             labels = [labels_in(dtype, network, pictures, run) for dtype in (torch.float32, half)]
             same.append((labels[0] == labels[1]).mean())
     return [
@@ -320,58 +315,9 @@ def precision(run: Finished) -> list[Row]:
     ]  # fmt: skip
 
 
-def shapes(run: Finished) -> list[Row]:
-    """How many labels are the same when pictures come in shared shapes, as on a card, and in their own.
-
-    In float32, so that nothing else differs. And the mIoU of both, over the same images.
-    """
-    weights = run.results / "train_segmenter" / "weights.safetensors"
-    network, same = load_folded(weights, DeepLab, run.device), []
-    masks, counts = LabelTable(run.results / "check_masks" / "val.csv", run.root), []
-    with torch.inference_mode():
-        for record in run.records("val"):
-            own = read_image(run.root / record.image)
-            shape = shared_shape(*own.shape[:2], network.features.stride)
-            labels = [
-                label_of(record, torch.float32, network, as_tensor(picture, run), run)
-                for picture in (own, resized(own, *shape))
-            ]
-            same.append((labels[0] == labels[1]).mean())
-            truth = masks.get(record.id)
-            counts.append([scoring.count_pixels(truth, label, len(run.names)) for label in labels])
-    own, shared = (scoring.mean_iou(scoring.all_pixels(one)) for one in np.sum(counts, axis=0))
-    return [
-        {
-            "stage": "predict", "images": len(same), "same labels": f"{100 * np.mean(same):.2f} %",
-            "in the worst image": f"{100 * min(same):.2f} %", "mIoU, own shapes": f"{own:.2f}",
-            "shared shapes": f"{shared:.2f}",
-        }
-    ]  # fmt: skip
-
-
-def as_tensor(picture: np.ndarray, run: Finished) -> Tensor:
-    """A picture, uint8 [H, W, 3], as networks take it."""
-    return stacked([picture]).to(run.device).float() / 255
-
-
 def labels_in(dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished) -> np.ndarray:
-    """Labels of one picture, on the grid of its refinement, by a network that computes in a precision."""
-    scores, classes = scores_in(dtype, network, pictures, run)
-    return classes[scores.argmax(0)]
-
-
-def label_of(
-    record: ImageRecord, dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished
-) -> np.ndarray:
-    """Labels of one picture at its own size."""
-    return argmax_labels(*scores_in(dtype, network, pictures, run), record.height, record.width)
-
-
-def scores_in(
-    dtype: torch.dtype, network: DeepLab, pictures: Tensor, run: Finished
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of one picture, and the classes that they are of."""
+    """Labels of one picture by a network that computes in a precision."""
     context = torch.autocast(run.device.type, dtype, enabled=dtype != torch.float32)
     with mock.patch.object(predict, "autocast", return_value=context):
         [(scores, classes)] = predict.segment(network, pictures, run.config.predict, run.runtime)
-    return scores.array(), classes
+    return classes[scores.array().argmax(0)]

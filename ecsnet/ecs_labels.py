@@ -12,7 +12,6 @@ from .cam import erase
 from .copies import HostCopy, to_device, to_host
 from .device import autocast, choose_device, inference_batch
 from .folding import load_folded
-from .grids import on_one_grid
 from .labels import clean_labels
 from .networks import EcsNet
 from .progress import Progress
@@ -50,7 +49,7 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for batch, pictures in read_ahead(root, records, size, network.features.stride, device, side):
+        for batch, pictures in read_ahead(root, records, size, device, side):
             with autocast(device, runtime):
                 predicted = predict(network, pictures, batch, region_reader, settings)
             seen = [evidence_reader.get(record.id, "scores") for record in batch]
@@ -75,8 +74,7 @@ def predict(
     grid = working_grid(pictures, settings.refine.size)
     predicted = probabilities(network, pictures, settings, grid, absent)
     if settings.predict == "both":
-        stored = [regions.get(record.id, "region") for record in batch]
-        masks = torch.from_numpy(np.stack(on_one_grid(stored)))
+        masks = torch.from_numpy(np.stack([regions.get(record.id, "region") for record in batch]))
         erased = erase(pictures, to_device(masks, pictures.device), network.features.mean)
         predicted = (predicted + probabilities(network, erased, settings, grid, absent)) / 2
     return predicted
@@ -97,7 +95,7 @@ def refined_scores(
     """
     counts = [1 + len(record.tags) for record in batch]
     own = picked(predicted, [(0, *record.tags) for record in batch])
-    seen = to_device(torch.from_numpy(np.concatenate(on_one_grid(evidence))), pictures.device).float()
+    seen = to_device(torch.from_numpy(np.concatenate(evidence)), pictures.device).float()
     seen = resize(seen.unsqueeze(0), (own.shape[1], own.shape[2]))[0]
     weight = settings.evidence_weight
     scores = (1 - weight) * own + weight * seen

@@ -44,7 +44,7 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for batch, pictures in read_ahead(root, records, size, network.features.stride, device, side):
+        for batch, pictures in read_ahead(root, records, size, device, side):
             maps = maps_of_batch(network, pictures, batch, settings)
             yield arrays_of_batch, batch, to_host(maps)
 

@@ -13,7 +13,7 @@ from .backbone import Features
 from .copies import HostCopy, to_device, to_host
 from .device import choose_device, inference_batch
 from .folding import load_folded
-from .grids import on_one_grid, resize_labels
+from .grids import resize_labels
 from .labels import clean_labels, conflict_rule, evidence, label_values, residual_rule
 from .networks import Classifier
 from .palette import IGNORE
@@ -55,7 +55,7 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        for batch, pictures in read_ahead(root, records, size, features.stride, device, side):
+        for batch, pictures in read_ahead(root, records, size, device, side):
             stored = [[reader.get(record.id, name) for name in STORED] for record in batch]
             used = [used_maps(settings.residual, *arrays) for arrays in stored]
             refined = to_host(refined_scores(used, pictures, features, settings))
@@ -99,7 +99,7 @@ def refined_scores(
         for part in (evidence(cam, erased_cam if settings.erased else None), cam)
     ]
     counts = [2 * len(one.classes) for one in used]
-    of_images = to_device(torch.from_numpy(np.concatenate(on_one_grid(maps))), pictures.device).split(counts)
+    of_images = to_device(torch.from_numpy(np.concatenate(maps)), pictures.device).split(counts)
     power = settings.background_power
     both = [
         torch.cat([with_background(part, power) for part in one.chunk(2)])

@@ -5,8 +5,6 @@ pixel of the picture (DeepLab's convention, torch's ``align_corners=True``). Net
 whose sides are a multiple of the output stride plus one, where this is exact.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 BAND, FEWEST = 1 << 16, 32
@@ -24,21 +22,6 @@ def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     rows = np.rint(np.linspace(0, labels.shape[0] - 1, height)).astype(int)
     columns = np.rint(np.linspace(0, labels.shape[1] - 1, width)).astype(int)
     return labels.take(columns, 1).take(rows, 0)
-
-
-def on_one_grid(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Maps [..., h, w], floats or bools, as they are if all have one grid, else brought to the largest sides.
-
-    Grids of a batch differ where another kind of device made the maps: a card brings pictures of nearly one
-    size to one shape.
-    """
-    height, width = (max(one.shape[axis] for one in maps) for axis in (-2, -1))
-    fitted = []
-    for one in maps:
-        if one.shape[-2:] != (height, width):
-            one = (resize_labels if one.dtype == bool else resize_maps)(one, height, width)
-        fitted.append(one)
-    return fitted
 
 
 def strongest(scores: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def run(
     side, size = side_threads(device, threads), inference_batch(runtime, device)
 
     def calls() -> Iterator[tuple]:
-        read = read_ahead(root, records, size, network.features.stride, device, side)
+        read = read_ahead(root, records, size, device, side)
         begun = ((batch, begin(network, pictures, settings, runtime)) for batch, pictures in read)
         # a CPU gains nothing, and holds the scores of one batch less
         for batch, predicted in one_behind(begun) if device.type == "cuda" else begun:

@@ -529,10 +529,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to run: a change here reruns nothing. On CPUs results are the same up to rounding.
-
-    A card rounds otherwise, and sees pictures of nearly one size in one shape (`ahead.shared_shape`).
-    """
+    """How to run: a change here reruns nothing. Results are the same up to rounding."""
 
     device: str = setting("auto", "auto: a GPU where there is one", choices=("auto", "cpu", "cuda"))
     workers: int | None = setting(
@@ -598,7 +595,7 @@ class Config:
     figures: Figures = setting(Figures, "10. pictures of the run")
     ablation: Ablation = setting(Ablation, "11. what each step is worth, on demand")
     submission: Submission = setting(Submission, "12. the archive for VOC's test server, on demand")
-    runtime: Runtime = setting(Runtime, "how to run; reruns nothing")
+    runtime: Runtime = setting(Runtime, "how to run; changes no result")
 
 
 def parse(kind: type, values: Mapping[str, Any], where: str = "") -> Any:

@@ -16,10 +16,9 @@ REFINE = Refine(rounds=2, dilations=(1, 2))
 LAST = {"runtime": RUNTIME, "threads": 1}
 
 
-def make_data(folder, width=96, height=64):
+def make_data(folder):
     """Write four pictures, their tables, and a network of each kind with random weights."""
-    demo = Demo(train_images=4, val_images=2, width=width, height=height)
-    write_demo(demo, root=folder, out=folder / "demo.json")
+    write_demo(Demo(train_images=4, val_images=2, width=96, height=64), root=folder, out=folder / "demo.json")
     settings = Dataset(root=str(folder), train_list="train", val_list="val", classes=tuple(CLASSES))
     run_prepare(settings, folder)
     torch.manual_seed(0)

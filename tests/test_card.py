@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from pretended_card import CARD, pretended_card
 from safetensors import safe_open
 from safetensors.torch import load_file
 from stage_data import CLASSES, REFINE, make_data
 from test_pack_model import pack
 from test_training import Killed, job, killed_at, write_pictures
-from voc_folder import run_prepare
 
 from ecsnet import (
     ecs_labels,
@@ -34,13 +32,10 @@ from ecsnet import (
     training,
     trial,
 )
-from ecsnet.ahead import shared_shape
-from ecsnet.grids import resize_maps
 from ecsnet.palette import read_mask
 from ecsnet.report import Report
 from ecsnet.settings import (
     Backbone,
-    Dataset,
     EcsLabels,
     Erase,
     Evidence,
@@ -50,7 +45,6 @@ from ecsnet.settings import (
     TrainCam,
     TrainEcs,
     TrainSegmenter,
-    Walk,
 )
 from ecsnet.store import Shard, ShardReader
 from ecsnet.survey import Pictures
@@ -66,9 +60,7 @@ HALF = dataclasses.replace(CPU, device="cuda")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Pictures of a size that they keep on a card."""
-    assert shared_shape(65, 97, 16) == (65, 97)
-    return make_data(tmp_path_factory.mktemp("data"), 97, 65)
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
 def run_all(data: Path, out: Path, runtime: Runtime) -> Path:
@@ -162,22 +154,6 @@ def test_bfloat16_comes_near(data, on_cpu, tmp_path):
     assert same_pixels(out, on_cpu) > 0.9
 
 
-def test_a_picture_that_is_brought_to_another_size_has_nearly_the_same_maps(tmp_path):
-    data = make_data(tmp_path)
-    common = {
-        "images": data / "train.csv", "root": data, "weights": data / "classifier", "shard": Shard(1, 1),
-        "threads": 1,
-    }  # fmt: skip
-    erase.run(Erase(scales=(1.0,)), out=tmp_path / "cpu.npz", runtime=CPU, **common)
-    with pretended_card():
-        erase.run(Erase(scales=(1.0,)), out=tmp_path / "card.npz", runtime=EXACT, **common)
-    first, second = (ShardReader([tmp_path / f"{name}.npz"]) for name in ("cpu", "card"))
-    for image_id in first.ids():
-        own, shared = first.get(image_id, "cam"), second.get(image_id, "cam")
-        assert shared.shape[1:] == (17, 25)  # of 65 by 97 pixels, at every fourth
-        assert np.abs(resize_maps(own, 17, 25) - shared).mean() < 0.1  # of small pictures, by random weights
-
-
 def test_an_older_card_s_loss_is_scaled(folder):
     """Its float16 loses small gradients; the scale lies on the card, and in the state that is kept."""
     losses = {}
@@ -247,46 +223,6 @@ def test_the_next_batch_is_under_way_when_the_host_looks_at_one(data, on_cpu, tm
     order.clear()
     predict.run(chosen, runtime=CPU, **common)
     assert order == ["begin", "finish"] * 2
-
-
-@pytest.fixture
-def nearly_alike(tmp_path):
-    """Pictures of two sizes that are one on a card."""
-    make_data(tmp_path, 97, 65)
-    for number, path in enumerate(sorted((tmp_path / "JPEGImages").glob("*.jpg"))):
-        with Image.open(path) as picture:
-            picture.resize((97 - 4 * (number % 2), 65 - 4 * (number % 2))).save(path)
-    run_prepare(Dataset(root=str(tmp_path), train_list="train", val_list="val", classes=CLASSES), tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("steps", [0, 3])
-def test_a_card_goes_on_with_what_a_cpu_began(nearly_alike, steps):
-    """Maps in the grids of the pictures' own sizes."""
-    data, one = nearly_alike, (1.0,)
-    common = {"images": data / "train.csv", "root": data, "shard": Shard(1, 1), "threads": 1}
-    net, maps = data / "classifier", data / "erase.npz"
-    erase.run(Erase(scales=one), weights=net, out=maps, runtime=CPU, **common)
-    assert len({ShardReader([maps]).get(name, "region").shape for name in ShardReader([maps]).ids()}) == 2
-    chosen = Evidence(refine=REFINE, norm_power=float(steps), walk=Walk(steps=steps))
-    chosen_too = EcsLabels(scales=one, refine=REFINE, predict="both")
-    for place, runtime in (("cpu", CPU), ("card", dataclasses.replace(EXACT, inference_batch=4))):
-        seen, out = data / "evidence_cpu.npz", data / f"ecs_labels_{place}.npz"
-        with pretended_card():
-            evidence.run(
-                chosen, classes=data / "classes.txt", weights=net, maps=maps, runtime=runtime,
-                out=data / f"evidence_{place}.npz", **common,
-            )  # fmt: skip
-            ecs_labels.run(
-                chosen_too, weights=data / "ecsnet", evidence=seen, regions=maps, runtime=runtime, out=out,
-                **common,
-            )  # fmt: skip
-    for name in ("evidence", "ecs_labels"):
-        own, shared = (ShardReader([data / f"{name}_{place}.npz"]) for place in ("cpu", "card"))
-        assert sorted(own.ids()) == sorted(shared.ids())
-        for image_id in own.ids():
-            scores = shared.get(image_id, "scores").astype(np.float32)
-            assert np.abs(resize_maps(own.get(image_id, "scores"), *scores.shape[1:]) - scores).mean() < 0.1
 
 
 def test_a_training_waits_for_its_history_alone(folder, monkeypatch):

@@ -6,14 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ecsnet import grids
-from ecsnet.grids import (
-    argmax_labels,
-    enlarged_labels,
-    on_one_grid,
-    resize_labels,
-    resize_maps,
-    strongest,
-)
+from ecsnet.grids import argmax_labels, enlarged_labels, resize_labels, resize_maps, strongest
 
 SIDES = st.integers(1, 12)
 
@@ -79,15 +72,3 @@ def test_enlarged_labels_go_smoothly_round_corners():
         [0, 0, 0, 0, 0],
     ]
     assert np.array_equal(enlarged_labels(labels, 2, 2), labels)
-
-
-def test_maps_of_several_grids_come_to_the_largest_sides():
-    maps = [np.zeros((2, 3, 5), np.float16), np.ones((1, 4, 4), np.float16)]
-    fitted = on_one_grid(maps)
-    assert [one.shape for one in fitted] == [(2, 4, 5), (1, 4, 5)]
-    assert (fitted[0] == 0).all()
-    assert (fitted[1] == 1).all()
-    masks = [np.eye(4, dtype=bool), np.ones((2, 4), bool)]
-    assert [one.dtype for one in on_one_grid(masks)] == [bool, bool]
-    assert on_one_grid(masks)[1].shape == (4, 4)
-    assert on_one_grid(maps[:1])[0] is maps[0]

@@ -221,7 +221,7 @@ def test_predictions_are_the_best_of_all_classes_in_the_tables_order(mixed, tmp_
     network, found = load_network(mixed / "deeplab", DeepLab), predicted(mixed, tmp_path / "alone", 1)
     assert list(found) == [record.id for record in records]
     for record in records:
-        [(_, picture)] = read_ahead(mixed, [record], 1, 16, torch.device("cpu"))
+        [(_, picture)] = read_ahead(mixed, [record], 1, torch.device("cpu"))
         with torch.inference_mode():
             scores = probabilities(network, picture, SETTINGS, working_grid(picture, SETTINGS.refine.size))
             [refined] = refine([scores[0]], picture, SETTINGS.refine)
@@ -236,7 +236,7 @@ def test_predictions_are_the_best_of_all_classes_in_the_tables_order(mixed, tmp_
 
 def test_a_mirrored_picture_has_mirrored_scores_without_absent_classes(mixed):
     [record, *_] = read_images(mixed / "train.csv", CLASSES)
-    [(_, picture)] = read_ahead(mixed, [record], 1, 16, torch.device("cpu"))
+    [(_, picture)] = read_ahead(mixed, [record], 1, torch.device("cpu"))
     network, views = load_network(mixed / "ecsnet", EcsNet), EcsLabels(scales=(1.1, 1.5))
     absent = torch.zeros(1, len(CLASSES) + 1, dtype=torch.bool)
     absent[0, 2:] = True
