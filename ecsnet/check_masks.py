@@ -46,14 +46,14 @@ def run(
             than the picture or has values outside 0..C and 255.
     """
     folder = root / masks
-    if PurePath(masks).is_absolute() or not os.path.isdir(folder):
-        if os.path.isdir(folder):
-            raise UserError(
-                f"{masks}: true masks are named relative to the data root {root}; make a link to them there"
-            )
+    if not os.path.isdir(folder):
         raise UserError(
             f"{folder}: no such folder of true masks under the data root; put the masks there, or set "
             "score.train_masks, score.val_masks and supervised.masks"
+        )
+    if PurePath(masks).is_absolute():
+        raise UserError(
+            f"{masks}: true masks are named relative to the data root {root}; make a link to them there"
         )
     count = len(read_classes(classes))
     problems: list[str] = []

@@ -125,6 +125,11 @@ def _add_model(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--out", type=Path, required=True, help=out)
 
 
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    cores = usable_cores()
+    parser.add_argument("--threads", type=count, default=cores, help="CPU threads (default: all cores)")
+
+
 def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", type=Path, help="folder of photographs, or one photograph")
     _add_model(parser, "folder for the masks and their table, masks.csv")
@@ -142,8 +147,7 @@ def _add_predict_folder(parser: argparse.ArgumentParser) -> None:
         help="write over masks that were edited, and those of another folder's pictures of the same names",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: auto)")
-    cores = usable_cores()
-    parser.add_argument("--threads", type=count, default=cores, help="CPU threads (default: all cores)")
+    _add_threads(parser)
 
 
 def _add_score_folder(parser: argparse.ArgumentParser) -> None:
@@ -159,9 +163,7 @@ def _add_score_folder(parser: argparse.ArgumentParser) -> None:
         help="names of the classes, one a line, as results/<run>/prepare/classes.txt (default: VOC's)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the scores as JSON, too")
-    parser.add_argument(
-        "--threads", type=count, default=usable_cores(), help="CPU threads (default: all cores)"
-    )
+    _add_threads(parser)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
